@@ -1,0 +1,93 @@
+# Everything a contributor or CI runs. `make` alone lists it.
+#
+# Each target first brings .venv up to date. A stamp file inside .venv is written only when an
+# install went through, so an interrupted one is taken up again by the next run, and one that is
+# up to date costs nothing.
+
+PYTHON ?= python3
+JOBS ?= 2
+RUN ?= runs/tiny
+ARGS ?=
+
+SHELL := bash
+VENV := .venv
+BIN := $(VENV)/bin
+BASE := $(VENV)/.installed-base
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embedded-table clean
+
+help: ## List the targets
+	@echo 'make TARGET, where TARGET is:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'PYTHON=python3.12 picks the Python for .venv; ARGS="-k graph" goes on to pytest;'
+	@echo 'JOBS=8 runs that many tests at once; RUN=runs/other says where training writes.'
+
+install: $(DEV) ## Make .venv with the package and all that development needs
+	@echo 'Ready: $(BIN)/parathinker --help'
+
+demo: $(BASE) ## Watch the embedded model think along eight paths
+	@$(BIN)/parathinker ask --example --paths 8
+
+test: $(DEV) ## Run the tests, the slow ones left out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'not slow' $(ARGS)
+
+test-slow: $(DEV) ## Run the slow tests only
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(DEV) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV) ## Put style and formatting right where that can be done by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(DEV) ## Check types (mypy, strict)
+	$(BIN)/mypy
+
+train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up where it was stopped
+	$(BIN)/parathinker train recipes/tiny.yaml --output $(RUN)
+
+embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
+	@$(BIN)/parathinker eval tiny
+
+clean: ## Delete caches and build outputs; .venv and runs/ stay
+	rm -rf build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A venv that was left half-made has no working pip: make it anew.
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "ParaThinker needs Python 3.10 or newer, and '$(PYTHON)' is not."; \
+	  echo 'Name another one: make $(MAKECMDGOALS) PYTHON=python3.12'; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  echo "Making $(VENV) with $$($(PYTHON) -V)"; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+endef
+
+# pip says a great deal or nothing at all; this keeps one line for each download, and its errors.
+define pip_install
+	@echo "Installing $(1)"
+	@set -o pipefail; \
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	  -c constraints.txt -e '$(2)' | while IFS= read -r line; do case "$$line" in \
+	    *.metadata*) ;; \
+	    *Downloading\ *) echo "  $${line#"$${line%%[! ]*}"}" ;; \
+	    'Installing collected packages: '*) \
+	      names=($${line#*: }); echo "  Unpacking $${#names[@]} packages" ;; \
+	  esac; done
+endef
+
+$(BASE): pyproject.toml constraints.txt
+	$(make_venv)
+	$(call pip_install,ParaThinker and what it runs on: a minute or two the first time,.)
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt
+	$(make_venv)
+	$(call pip_install,ParaThinker with its training and development tools: a few minutes the first time,.[dev])
+	@touch $(BASE) $@

@@ -1,0 +1,119 @@
+"""What comes back: the answer with all its paths, and the events it arrives as."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from parathinker.params import ThinkingParams
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path of thought."""
+
+    thought_id: int
+    """1 to P: the path opened with ``<think i>``."""
+    text: str
+    """Without control tokens."""
+    token_ids: list[int]
+    """Exactly the path's tokens in the model's context, control tokens included."""
+    logprobs: list[float | None]
+    """Log-softmax of the raw logits at each token; None where the token was forced."""
+    finish_reason: str
+    """``stop``: it closed by itself; ``length``: out of tokens; ``cut``: others finished first."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written after reading all paths; fields as in :class:`Path`."""
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[float | None]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens, control tokens included."""
+
+    prompt_tokens: int
+    path_tokens: int
+    """Of all paths together."""
+    summary_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values were there from an earlier request."""
+    total_tokens: int
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall-clock seconds."""
+
+    prefill_s: float
+    """Until all paths had their first token."""
+    think_s: float
+    """From there until thinking ended."""
+    summary_ttft_s: float
+    """From there to the summary's first token."""
+    summary_s: float
+    """From the end of thinking to the end of the summary."""
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question thought through."""
+
+    text: str
+    """What the summary says."""
+    paths: list[Path]
+    summary: Summary
+    prompt_token_ids: list[int]
+    usage: Usage
+    timings: Timings
+    params: ThinkingParams
+    """As used: every default filled in, the seed included, so that it can be repeated."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class PathToken:
+    """A path grew by a token; ``text`` is what became readable with it, often empty."""
+
+    thought_id: int
+    token_id: int
+    text: str
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class PathEnd:
+    """A path is complete."""
+
+    thought_id: int
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class SummaryToken:
+    """The summary grew by a token; fields as in :class:`PathToken`."""
+
+    token_id: int
+    text: str
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last event: the whole answer."""
+
+    answer: Answer
+
+
+StreamEvent = PathToken | PathEnd | SummaryToken | Done

@@ -1,0 +1,1 @@
+"""Training data: the schema of an example, and the tasks that make their own."""

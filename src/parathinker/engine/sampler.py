@@ -1,0 +1,84 @@
+"""Vectorised sampling: temperature, top-k, top-p, min-p, bans; one uniform number a row decides.
+
+The randomness of a row is a number in [0, 1) that its own path's generator gave, and the choice is
+the inverse of the cumulative distribution, so what else is in the batch does not touch it.
+"""
+
+# Shapes: R rows, V vocabulary.
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingRow:
+    """How to sample one row."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    banned: tuple[int, ...]
+    """Token ids that may not be chosen."""
+    uniform: float
+    """The row's randomness, in [0, 1); not used at temperature 0."""
+
+
+def path_generator(seed: int, thought_id: int) -> random.Random:
+    """The generator of one path's uniforms; thought id 0 is the summary's."""
+    return random.Random(f"{seed}/{thought_id}")
+
+
+def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """Choose a token for each row of raw logits in float32."""
+    banned = [(r, token) for r, row in enumerate(rows) for token in row.banned]
+    if banned:
+        at, tokens = torch.tensor(banned, device=logits_RV.device).T
+        logits_RV = logits_RV.index_put((at, tokens), logits_RV.new_tensor(-torch.inf))
+    chosen = logits_RV.argmax(-1)
+    warm = [r for r, row in enumerate(rows) if row.temperature > 0]
+    if warm:
+        chosen[warm] = _draw(logits_RV[warm], [rows[r] for r in warm])
+    return [int(token) for token in chosen.tolist()]
+
+
+def _draw(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    """Inverse-CDF sampling of rows with a temperature above 0, in float64."""
+
+    def column(values: list[float]) -> Tensor:
+        return torch.tensor(values, device=logits_RV.device, dtype=torch.float64)[:, None]
+
+    # Subtracting the maximum first keeps tiny temperatures finite.
+    scaled_RV = (logits_RV - logits_RV.amax(-1, keepdim=True)).double()
+    probs_RV = torch.softmax(scaled_RV / column([row.temperature for row in rows]), dim=-1)
+    if any(row.min_p > 0 for row in rows):
+        floor = probs_RV.amax(-1, keepdim=True) * column([row.min_p for row in rows])
+        probs_RV = probs_RV.where(probs_RV >= floor, 0.0)
+    if any(row.top_k > 0 or row.top_p < 1 for row in rows):
+        sorted_RV, order_RV = probs_RV.sort(dim=-1, descending=True, stable=True)
+        size = probs_RV.shape[-1]
+        rank_V = torch.arange(size, device=logits_RV.device)[None]
+        sorted_RV = sorted_RV.where(rank_V < column([row.top_k or size for row in rows]), 0.0)
+        sorted_RV = sorted_RV / sorted_RV.sum(-1, keepdim=True)
+        before_RV = sorted_RV.cumsum(-1) - sorted_RV
+        sorted_RV = sorted_RV.where(before_RV < column([row.top_p for row in rows]), 0.0)
+        probs_RV = torch.zeros_like(probs_RV).scatter(-1, order_RV, sorted_RV)
+    cumulative_RV = probs_RV.cumsum(-1)
+    target_R1 = column([row.uniform for row in rows]) * cumulative_RV[:, -1:]
+    chosen_R = torch.searchsorted(cumulative_RV, target_R1, right=True)[:, 0]
+    # Rounding may put the target at the very end, behind the last token that has any mass.
+    last_R = (probs_RV > 0).double().mul(torch.arange(probs_RV.shape[-1]).to(probs_RV)).argmax(-1)
+    return torch.minimum(chosen_R, last_R)
+
+
+def token_logprobs(logits_RV: Tensor, tokens: Sequence[int]) -> list[float]:
+    """Log-softmax of the raw logits at each row's token."""
+    index = torch.tensor(tokens, device=logits_RV.device)[:, None]
+    picked = logits_RV.gather(-1, index)[:, 0] - logits_RV.logsumexp(-1)
+    return [float(x) for x in picked.tolist()]

@@ -1,0 +1,25 @@
+"""Errors meant to be read by people: what was asked, what is wrong with it, what would work."""
+
+from __future__ import annotations
+
+
+class ParaThinkerError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(ParaThinkerError, ValueError):
+    """The caller asked for something that cannot be: a bad parameter, question or recipe."""
+
+
+class CheckpointError(ParaThinkerError):
+    """A model folder is missing, damaged, or of a kind that is not supported."""
+
+
+class MissingExtraError(ParaThinkerError, ImportError):
+    """A feature needs packages of an optional extra that are not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the optional '{extra}' extra, which is not installed. "
+            f"Install it with: pip install 'parathinker[{extra}]'"
+        )

@@ -1,0 +1,1 @@
+"""Weights and layers: the thought embedding, the lean decoder, reading checkpoints."""

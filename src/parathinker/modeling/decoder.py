@@ -1,0 +1,85 @@
+"""The lean decoder: one forward over tokens of any requests, any phase, any segment.
+
+It holds no cache and knows no request: where keys go and who reads what is the attention's
+business, which comes as an argument. Equal to transformers' forward up to rounding.
+"""
+
+# Shapes: N tokens, R rows wanted, E hidden size, H query heads, K kv heads, D head dim,
+# V vocabulary.
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from parathinker.modeling.checkpoint import DecoderWeights, LayerWeights
+from parathinker.modeling.config import DecoderConfig
+from parathinker.modeling.rope import RotaryEmbedding, rotate
+
+
+class Attention(Protocol):
+    """Stores new keys and values of a layer and lets queries read what they may see."""
+
+    def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
+        """Output [N, H, D] of one layer."""
+        ...
+
+
+class Decoder:
+    """A decoder-only transformer: RMSNorm, RoPE, grouped-query attention, SwiGLU."""
+
+    def __init__(self, config: DecoderConfig, weights: DecoderWeights) -> None:
+        self.config = config
+        self.weights = weights
+        self.device = weights.embedding.device
+        self.dtype = weights.embedding.dtype
+        self._rope = RotaryEmbedding(config, self.device)
+
+    def forward(
+        self,
+        token_ids_N: Tensor,
+        positions_N: Tensor,
+        thought_ids_N: Tensor,
+        attention: Attention,
+        rows_R: Tensor,
+    ) -> Tensor:
+        """Logits [R, V] in float32 of the tokens at ``rows_R``; all inputs int64."""
+        x_NE = F.embedding(token_ids_N, self.weights.embedding)
+        cos_sin = self._rope.angles(positions_N)
+        for layer, w in enumerate(self.weights.layers):
+            x_NE = x_NE + self._attend(layer, w, x_NE, thought_ids_N, cos_sin, attention)
+            x_NE = x_NE + self._mlp(w, x_NE)
+        x_RE = self._norm(x_NE[rows_R], self.weights.norm)
+        return F.linear(x_RE, self.weights.head).float()
+
+    def _attend(
+        self,
+        layer: int,
+        w: LayerWeights,
+        x_NE: Tensor,
+        thought_ids_N: Tensor,
+        cos_sin: tuple[Tensor, Tensor],
+        attention: Attention,
+    ) -> Tensor:
+        c = self.config
+        qkv = F.linear(self._norm(x_NE, w.input_norm), w.qkv, w.qkv_bias)
+        q_NHD, k_NKD, v_NKD = qkv.unflatten(-1, (-1, c.head_dim)).split(
+            [c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1
+        )
+        if w.q_norm is not None and w.k_norm is not None:
+            q_NHD, k_NKD = self._norm(q_NHD, w.q_norm), self._norm(k_NKD, w.k_norm)
+        if w.thought is not None:
+            thought_N1D = F.embedding(thought_ids_N, w.thought)[:, None]
+            k_NKD, v_NKD = k_NKD + thought_N1D, v_NKD + thought_N1D
+        out_NHD = attention(layer, rotate(q_NHD, *cos_sin), rotate(k_NKD, *cos_sin), v_NKD)
+        return F.linear(out_NHD.flatten(1), w.output, w.output_bias)
+
+    def _mlp(self, w: LayerWeights, x_NE: Tensor) -> Tensor:
+        hidden = F.linear(self._norm(x_NE, w.post_norm), w.gate_up, w.gate_up_bias)
+        gate, up = hidden.chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * up, w.down, w.down_bias)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)

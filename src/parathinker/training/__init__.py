@@ -1,0 +1,1 @@
+"""Training: examples to graphs to batches, structured attention, recipes on transformers' Trainer."""
