@@ -1,15 +1,21 @@
-"""The independent reference: plain transformers, eager, float32, the graph's explicit 4-D mask."""
+"""The independent reference: plain transformers, eager, float32, an explicit 4-D mask.
+
+Nothing of the engine is used here, and positions, thought ids and the mask are written out from
+the definition, token by token, rather than taken from the thought graph.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from parathinker import Answer, ThoughtGraph
-from parathinker.modeling.masks import additive_mask
+from parathinker import Answer
 from parathinker.modeling.thought_embedding import load_thought_embeddings
 
 
@@ -22,52 +28,78 @@ def reference_model(folder: Path) -> Any:
     return model
 
 
+@dataclass(frozen=True)
+class _Token:
+    token_id: int
+    position: int
+    thought_id: int
+    segment: int
+    """0 is the prompt, then the paths in order, the summary last."""
+
+
+def _sequence(answer: Answer) -> list[_Token]:
+    tokens = [_Token(t, i, 0, 0) for i, t in enumerate(answer.prompt_token_ids)]
+    start = len(tokens)
+    for segment, path in enumerate(answer.paths, 1):
+        tokens += [
+            _Token(t, start + i, path.thought_id, segment) for i, t in enumerate(path.token_ids)
+        ]
+    after = start + max(len(path.token_ids) for path in answer.paths)
+    tokens += [
+        _Token(t, after + i, 0, len(answer.paths) + 1)
+        for i, t in enumerate(answer.summary.token_ids)
+    ]
+    return tokens
+
+
 @torch.inference_mode()
-def reference_logprobs(
+def reference_logits(
     model: Any,
     answer: Answer,
     *,
     thoughts: bool = True,
     flat_positions: bool = False,
     drop_path: int | None = None,
-) -> list[list[float]]:
-    """Log-probability of each token of each segment (paths, then summary), recomputed in one go.
+) -> list[Tensor]:
+    """Logits [tokens, V] of each segment (paths, then summary), recomputed in one go.
 
-    The keywords break one thing each, for negative controls. First tokens of segments are NaN:
-    no token of their own segment predicts them.
+    Row k belongs to the token that follows token k. The keywords break one thing each, for
+    negative controls; ``drop_path`` hides that path (1-based) from the summary.
     """
-    segments = [path.token_ids for path in answer.paths]
-    ids = [path.thought_id for path in answer.paths]
-    graph = ThoughtGraph.parallel(
-        len(answer.prompt_token_ids),
-        [(i, len(s)) for i, s in zip(ids, segments, strict=True)],
-        len(answer.summary.token_ids),
-    )
-    segments = [*segments, answer.summary.token_ids]
-    tokens = torch.tensor([[*answer.prompt_token_ids, *(t for s in segments for t in s)]])
-    positions = torch.tensor([graph.positions()])
-    if flat_positions:
-        positions = torch.arange(tokens.shape[1])[None]
-    thought_ids = torch.tensor([graph.thought_ids()])
-    mask = additive_mask(graph)
+    tokens = _sequence(answer)
+    last = len(answer.paths) + 1
+    segment_S = torch.tensor([t.segment for t in tokens])
+    query_S1, key_1S = segment_S[:, None], segment_S[None, :]
+    causal_SS = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+    visible_SS = causal_SS & ((query_S1 == key_1S) | (key_1S == 0) | (query_S1 == last))
     if drop_path is not None:
-        owner = torch.tensor(graph.token_segments())
-        summary = owner == len(graph.segments) - 1
-        mask[0, 0, summary[:, None] & (owner == drop_path)[None, :]] = torch.finfo(mask.dtype).min
-    extra = {"thought_ids": thought_ids if thoughts else torch.zeros_like(thought_ids)}
-    if not hasattr(model.model.layers[0].self_attn, "seg_embeddings"):
-        extra = {}
-    logits = model(
-        tokens, attention_mask=mask, position_ids=positions, use_cache=False, **extra
-    ).logits
-    logprobs = torch.log_softmax(logits[0].float(), -1)
-    found, at = [], len(answer.prompt_token_ids)
-    for segment in segments:
-        scores = logprobs[at : at + len(segment) - 1].gather(
-            -1, torch.tensor(segment[1:])[:, None]
-        )[:, 0]
-        found.append([float("nan"), *scores.tolist()])
-        at += len(segment)
+        visible_SS &= ~((query_S1 == last) & (key_1S == drop_path))
+    mask = torch.zeros(visible_SS.shape).masked_fill(~visible_SS, torch.finfo(torch.float32).min)
+    positions = list(range(len(tokens))) if flat_positions else [t.position for t in tokens]
+    extra = {}
+    if hasattr(model.model.layers[0].self_attn, "seg_embeddings"):
+        extra["thought_ids"] = torch.tensor([[t.thought_id if thoughts else 0 for t in tokens]])
+    logits_SV = model(
+        torch.tensor([[t.token_id for t in tokens]]),
+        attention_mask=mask[None, None],
+        position_ids=torch.tensor([positions]),
+        use_cache=False,
+        **extra,
+    ).logits[0]
+    return [logits_SV[segment_S == s] for s in range(1, last + 1)]
+
+
+def reference_logprobs(model: Any, answer: Answer, **broken: Any) -> list[list[float]]:
+    """Log-probability of each token of each segment (paths, then summary); see above.
+
+    First tokens of segments are NaN: no token of their own segment predicts them.
+    """
+    segments = [*(path.token_ids for path in answer.paths), answer.summary.token_ids]
+    found = []
+    for token_ids, logits in zip(segments, reference_logits(model, answer, **broken), strict=True):
+        logprobs = torch.log_softmax(logits[:-1].double(), -1)
+        scores = logprobs.gather(-1, torch.tensor(token_ids[1:], dtype=torch.long)[:, None])[:, 0]
+        found.append([math.nan, *scores.tolist()])
     return found
 
 
@@ -81,4 +113,6 @@ def largest_difference(answer: Answer, expected: list[list[float]]) -> float:
         if a is not None
     ]
     assert differences, "the engine reported no logprobs"
+    # Python's max can lose a NaN.
+    assert all(map(math.isfinite, differences)), "a logprob is not finite"
     return max(differences)

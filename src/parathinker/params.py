@@ -29,7 +29,7 @@ class ThinkingParams:
     max_summary_tokens: int | None = None
     """Tokens that the summary may have after its forced beginning."""
     termination: str = "first-finish"
-    """When thinking ends: the first path to close ends the others, half of them do, or all close."""
+    """When thinking ends: once the first path has closed, or half of them, or all."""
     temperature: float | None = None
     """Sampling temperature of the paths; 0 is greedy."""
     summary_temperature: float | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import overload
@@ -35,6 +34,7 @@ from parathinker.errors import CheckpointError, UsageError
 from parathinker.modeling.checkpoint import load_weights
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.decoder import Decoder
+from parathinker.modeling.folders import resolve_model
 from parathinker.params import (
     DEFAULT_MAX_PATH_TOKENS,
     DEFAULT_MAX_SUMMARY_TOKENS,
@@ -43,42 +43,8 @@ from parathinker.params import (
 )
 from parathinker.prompt import PromptCodec
 
-EMBEDDED = FilePath(__file__).parent / "models"
-"""Folder of the models that come with the package."""
 _STOP_WINDOW = 64
 """A stop text is looked for in so many last tokens, plus one for each of its characters."""
-
-
-def embedded_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(p.parent.name for p in EMBEDDED.glob("*/config.json"))
-
-
-def resolve_model(name: str) -> FilePath:
-    """The folder of an embedded model's name, a path, or a hub id (downloaded once).
-
-    Raises:
-        CheckpointError: it is none of these, or cannot be fetched.
-    """
-    if name in embedded_models():
-        return EMBEDDED / name
-    if FilePath(name).is_dir():
-        return FilePath(name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            wanted = ["*.json", "*.safetensors", "*.jinja"]
-            return FilePath(snapshot_download(name, allow_patterns=wanted))
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{name!r} is no folder here, and the hub did not give it: {error}"
-            ) from error
-    raise CheckpointError(
-        f"unknown model {name!r}: not an embedded model ({', '.join(embedded_models())}), "
-        "not a folder, not a hub id like 'owner/name'"
-    )
 
 
 class ParaThinker:
@@ -98,7 +64,7 @@ class ParaThinker:
         if largest >= decoder.config.vocab_size:
             raise CheckpointError(
                 f"the tokenizer's largest id is {largest}, but the model's vocabulary has "
-                f"{decoder.config.vocab_size} entries; resize the model's embedding to the tokenizer"
+                f"{decoder.config.vocab_size} entries; resize its embedding to the tokenizer"
             )
         self.config = decoder.config
         self._codec, self._end_ids = codec, end_ids - codec.control.ids
@@ -172,6 +138,45 @@ class ParaThinker:
         request, resolved = self._prepare(question, params or ThinkingParams())
         return self._events(request, resolved)
 
+    def summarize(
+        self,
+        questions: Sequence[str],
+        paths: Sequence[Sequence[Sequence[int]]],
+        params: ThinkingParams | None = None,
+    ) -> list[Answer]:
+        """Answer questions from paths that are given, not thought.
+
+        What the summary makes of them shows whether it reads them: withhold paths, swap them
+        between questions, plant a mistake.
+
+        Args:
+            paths: for each question, for each path, its token ids as in ``Path.token_ids`` (the
+                opening and closing tokens may be left out); a path may be empty.
+
+        Raises:
+            UsageError: as :meth:`think`; or the numbers of questions, paths and tokens disagree.
+        """
+        params = params or ThinkingParams()
+        if len(paths) != len(questions):
+            raise UsageError(f"{len(questions)} questions need as many lists of paths")
+        prepared = []
+        control = self._codec.control.ids
+        for question, given in zip(questions, paths, strict=True):
+            bodies = tuple(tuple(t for t in path if t not in control) for path in given)
+            longest = max((len(body) for body in bodies), default=0)
+            request, resolved = self._prepare(
+                question,
+                dataclasses.replace(
+                    params,
+                    paths=len(bodies),
+                    max_path_tokens=longest + 1,
+                    termination="last-finish",
+                    budget=None,
+                ),
+            )
+            prepared.append((dataclasses.replace(request, given_paths=bodies), resolved))
+        return self._run(prepared)
+
     def _events(self, request: EngineRequest, params: ThinkingParams) -> Iterator[StreamEvent]:
         streams = {i: self._codec.stream() for i in (0, *request.thought_ids)}
         for token in request.summary_prefix:
@@ -210,35 +215,6 @@ class ParaThinker:
                 f"paths should be at most {self.max_paths} for this model; got {params.paths}. "
                 "More need control tokens and training: set model.max_paths in the recipe"
             )
-        prompt = self._codec.encode_question(question)
-        params = self._resolve(params, len(prompt))
-        assert params.max_path_tokens is not None and params.max_summary_tokens is not None
-        assert params.temperature is not None and params.summary_temperature is not None
-        assert params.summary_prefix is not None and params.seed is not None
-        return (
-            EngineRequest(
-                prompt=tuple(prompt),
-                thought_ids=tuple(range(1, params.paths + 1)),
-                paths_to_finish=params.paths_to_finish,
-                max_path_tokens=params.max_path_tokens,
-                max_summary_tokens=params.max_summary_tokens,
-                budget=params.budget,
-                summary_prefix=tuple(self._codec.encode_text(params.summary_prefix)),
-                temperature=params.temperature,
-                summary_temperature=params.summary_temperature,
-                top_k=params.top_k,
-                top_p=params.top_p,
-                min_p=params.min_p,
-                seed=params.seed,
-                logprobs=params.logprobs,
-                end_ids=self._end_ids,
-                stop=self._stop_check(params.stop),
-            ),
-            params,
-        )
-
-    def _resolve(self, params: ThinkingParams, prompt: int) -> ThinkingParams:
-        """Defaults of the checkpoint, then the product's; budgets must fit the context."""
         own = self.config.parathinker
         temperature = params.temperature
         if temperature is None:
@@ -249,30 +225,29 @@ class ParaThinker:
         prefix = params.summary_prefix
         if prefix is None:
             prefix = str(own.get("summary_prefix", ""))
-        # Beside their budgets, a path has its opening token and a summary its forced beginning.
-        forced = 2 + len(self._codec.encode_text(prefix))
-        room = self.config.max_context - prompt - forced
-        if room < 2:
-            raise UsageError(
-                f"the question is too long: {prompt} tokens, and this model's context of "
-                f"{self.config.max_context} has to hold paths and summary too"
-            )
-        summary_tokens = params.max_summary_tokens
-        if summary_tokens is None:
-            summary_tokens = int(own.get("max_summary_tokens", DEFAULT_MAX_SUMMARY_TOKENS))
-            summary_tokens = min(summary_tokens, max(1, room // 4))
-        path_tokens = params.max_path_tokens
-        if path_tokens is None:
-            path_tokens = int(own.get("max_path_tokens", DEFAULT_MAX_PATH_TOKENS))
-            path_tokens = min(path_tokens, max(1, room - summary_tokens))
-        if path_tokens + summary_tokens > room:
-            raise UsageError(
-                f"max_path_tokens {path_tokens} and max_summary_tokens {summary_tokens} do not "
-                f"fit: beside a prompt of {prompt} tokens this model's context of "
-                f"{self.config.max_context} leaves {room} for both"
-            )
         seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
-        return dataclasses.replace(
+        prompt = self._codec.encode_question(question)
+        prefix_ids = self._codec.encode_text(prefix)
+        path_tokens, summary_tokens = self._token_limits(params, len(prompt), len(prefix_ids))
+        request = EngineRequest(
+            prompt=tuple(prompt),
+            thought_ids=tuple(range(1, params.paths + 1)),
+            paths_to_finish=params.paths_to_finish,
+            max_path_tokens=path_tokens,
+            max_summary_tokens=summary_tokens,
+            budget=params.budget,
+            summary_prefix=tuple(prefix_ids),
+            temperature=temperature,
+            summary_temperature=summary_temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            seed=seed,
+            logprobs=params.logprobs,
+            end_ids=self._end_ids,
+            stop=self._stop_check(params.stop),
+        )
+        resolved = dataclasses.replace(
             params,
             max_path_tokens=path_tokens,
             max_summary_tokens=summary_tokens,
@@ -281,6 +256,33 @@ class ParaThinker:
             summary_prefix=prefix,
             seed=seed,
         )
+        return request, resolved
+
+    def _token_limits(self, params: ThinkingParams, prompt: int, prefix: int) -> tuple[int, int]:
+        """Most tokens of a path and of the summary; what the caller set must fit the context."""
+        own = self.config.parathinker
+        # Beside their limits, a path has its opening token and a summary its forced beginning.
+        room = self.config.max_context - prompt - prefix - 2
+        if room < 2:
+            raise UsageError(
+                f"the question is too long: {prompt} tokens, and this model's context of "
+                f"{self.config.max_context} has to hold paths and summary too"
+            )
+        summary = params.max_summary_tokens
+        if summary is None:
+            summary = int(own.get("max_summary_tokens", DEFAULT_MAX_SUMMARY_TOKENS))
+            summary = min(summary, max(1, room // 4))
+        path = params.max_path_tokens
+        if path is None:
+            path = int(own.get("max_path_tokens", DEFAULT_MAX_PATH_TOKENS))
+            path = min(path, max(1, room - summary))
+        if path + summary > room:
+            raise UsageError(
+                f"max_path_tokens {path} and max_summary_tokens {summary} do not fit: beside a "
+                f"prompt of {prompt} tokens this model's context of {self.config.max_context} "
+                f"leaves {room} for both"
+            )
+        return path, summary
 
     def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:
         if not stops:
@@ -346,9 +348,14 @@ def _device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"device {name!r} is unknown; try auto, cpu, cuda or mps") from error
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device {name!r} is unknown or not there ({reason}); try auto, cpu, cuda or mps"
+        ) from error
+    return device
 
 
 def _end_ids(folder: FilePath) -> frozenset[int]:
@@ -359,5 +366,3 @@ def _end_ids(folder: FilePath) -> frozenset[int]:
             if found is not None:
                 return frozenset([found] if isinstance(found, int) else found)
     return frozenset()
-
-

@@ -108,7 +108,9 @@ def work_out(problem: Problem, slip_rate: float = 0.0, rng: random.Random | None
         partial = note(problem.a * int(digit), DIGITS + 1)
         total = note((partial + total // 10) % 10 ** (DIGITS + 1), DIGITS + 1)
         dropped = str(total % 10) + dropped
-        lines.append(f"{a}*{digit}={ones_first(partial, DIGITS + 1)}>{ones_first(total, DIGITS + 1)}")
+        lines.append(
+            f"{a}*{digit}={ones_first(partial, DIGITS + 1)}>{ones_first(total, DIGITS + 1)}"
+        )
     answer = int(str(total)[:-1] + dropped if total >= 10 else dropped)
     lines.append(f"Answer:{answer:>{2 * DIGITS + 1}}")
     return "\n".join(lines)
@@ -119,7 +121,7 @@ class ProductsSource:
 
     Args:
         seed: which problems and slips.
-        digits: how many digits the factors have, one drawn for each example; repeat one to weigh it.
+        digits: how many digits the factors have, one drawn for each example; repeat some to weigh.
         slip_rates: slip rates of the teacher, one drawn for each example.
         summary: whether examples have a summary.
         rephrase: share of problems asked in other words, with a shorter second factor at times.
@@ -165,7 +167,9 @@ class ProductsSource:
         raise UsageError("products: every problem drawn is held out")
 
 
-def held_out_problems(count: int, digits: int = DIGITS, seed: int = 20_000_000) -> list[dict[str, Any]]:
+def held_out_problems(
+    count: int, digits: int = DIGITS, seed: int = 20_000_000
+) -> list[dict[str, Any]]:
     """Entries of reasoning-gym's ``products`` that training never sees, each but once."""
     entries: dict[tuple[int, int], dict[str, Any]] = {}
     for entry in _reasoning_gym(digits, seed):

@@ -53,9 +53,7 @@ class SegmentAttention:
             strand.cache.reserve(max(slots) + 1)
             for member in range(strand.members):
                 strand.cache.lengths[member] += strand.tokens
-            writes.append(
-                (torch.tensor(owners, device=device), torch.tensor(slots, device=device))
-            )
+            writes.append((torch.tensor(owners, device=device), torch.tensor(slots, device=device)))
         self._work = [
             _StrandWork(strand, *write, device, dtype)
             for strand, write in zip(strands, writes, strict=True)
@@ -135,7 +133,9 @@ class _StrandWork:
         return (parts_PNHD * weights_PNH[..., None]).sum(0)
 
 
-def attend(q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def attend(
+    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention and the log-sum-exp of its scores.
 
     Args:
@@ -158,9 +158,7 @@ def attend(q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None) 
     return torch.matmul(weights, v_BKSD), lse
 
 
-def _length_mask(
-    lengths: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> Tensor | None:
+def _length_mask(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
     """Hide what lies behind each member's end: [M, 1, 1, longest]; None if all are equally long."""
     longest = max(lengths)
     if min(lengths) == longest:

@@ -24,7 +24,9 @@ class Engine:
     def __init__(self, decoder: Decoder, control: ControlTokens, max_rows: int = MAX_ROWS) -> None:
         self._decoder, self._control, self._max_rows = decoder, control, max_rows
 
-    def run(self, requests: Sequence[EngineRequest]) -> Iterator[tuple[RunningRequest, list[Event]]]:
+    def run(
+        self, requests: Sequence[EngineRequest]
+    ) -> Iterator[tuple[RunningRequest, list[Event]]]:
         """Work off requests; yields every request's new events after each of its steps.
 
         Closing the iterator drops all that is running and frees its memory.

@@ -17,7 +17,7 @@ _FIRST_CAPACITY = 64
 
 
 class SiblingCache:
-    """Keys and values of ``members`` sibling segments; ``lengths[m]`` tokens of each are written."""
+    """Keys and values of ``members`` siblings; ``lengths[m]`` tokens of each are written."""
 
     def __init__(
         self,

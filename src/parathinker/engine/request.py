@@ -46,6 +46,8 @@ class EngineRequest:
     """The tokenizer's end-of-sequence tokens; they end a segment like its closing token."""
     stop: Callable[[Sequence[int]], bool] | None = None
     """Whether a segment's tokens hold one of the request's stop texts."""
+    given_paths: tuple[tuple[int, ...], ...] | None = None
+    """What each path says behind its opening token, instead of sampling it; closed when it ends."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ class RunningRequest:
         self.started = time.perf_counter()
         self.marks: dict[str, float] = {}
         self._control, self._new_cache = control, new_cache
-        self._banned = {i: tuple(control.ids - {self._closing(i)}) for i in (0, *request.thought_ids)}
+        self._banned = {
+            i: tuple(control.ids - {self._closing(i)}) for i in (0, *request.thought_ids)
+        }
         self._random = {i: path_generator(request.seed, i) for i in (0, *request.thought_ids)}
         self.graph = ThoughtGraph()
         self._prompt = self.graph.add(Kind.PROMPT, len(request.prompt))
@@ -203,14 +207,15 @@ class RunningRequest:
 
     # -- what comes out -------------------------------------------------------------------------
 
-    def _accept_paths(
-        self, tokens: Sequence[int], logprobs: Sequence[float | None]
-    ) -> list[Event]:
+    def _accept_paths(self, tokens: Sequence[int], logprobs: Sequence[float | None]) -> list[Event]:
         live = self._order[: self._live]
         out_of_budget = self._out_of_budget(len(live))
         taken: dict[int, tuple[int, float | None]] = {}
         for path, token, logprob in zip(live, tokens, logprobs, strict=True):
             closing = self._closing(path.thought_id)
+            given = self._given(path)
+            if given is not None:
+                token, logprob = given, None
             last_slot = len(path.token_ids) == self.request.max_path_tokens
             if token == closing:
                 path.finish_reason = STOP
@@ -265,6 +270,14 @@ class RunningRequest:
         output.logprobs.append(logprob)
         self.graph.extend(self._segment[output.thought_id])
         return TokenEvent(output.thought_id, token, logprob)
+
+    def _given(self, path: SegmentOutput) -> int | None:
+        """The next token of a path that is given rather than thought."""
+        if self.request.given_paths is None:
+            return None
+        given = self.request.given_paths[self.request.thought_ids.index(path.thought_id)]
+        written = len(path.token_ids) - 1
+        return given[written] if written < len(given) else self._closing(path.thought_id)
 
     def _retire(self) -> None:
         """Move finished paths behind the live ones, in the cache too."""

@@ -132,8 +132,7 @@ class _Reader:
                 raise CheckpointError(
                     f"{path} cannot be read; it is damaged or cut short: {error}"
                 ) from error
-            for name in file.keys():
-                self._files[name] = file
+            self._files.update(dict.fromkeys(file.keys(), file))
 
     def has(self, name: str) -> bool:
         return name in self._files

@@ -48,7 +48,7 @@ def _inverse_frequencies(config: DecoderConfig) -> tuple[Tensor, float]:
 
 
 def _llama3(plain: Tensor, scaling: dict[str, float]) -> Tensor:
-    """Llama 3.1: long wavelengths are stretched by ``factor``, short ones kept, between: blended."""
+    """Llama 3.1: long wavelengths are stretched by ``factor``, short ones kept, others blended."""
     factor, low, high = (
         float(scaling[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")
     )
@@ -58,9 +58,7 @@ def _llama3(plain: Tensor, scaling: dict[str, float]) -> Tensor:
     return (1 - blend) * plain / factor + blend * plain
 
 
-def _yarn(
-    plain: Tensor, dim: int, base: float, scaling: dict[str, float]
-) -> tuple[Tensor, float]:
+def _yarn(plain: Tensor, dim: int, base: float, scaling: dict[str, float]) -> tuple[Tensor, float]:
     """YaRN (arXiv 2309.00071): blend by how often a dimension turns within the original context."""
     factor = float(scaling["factor"])
     original = float(scaling["original_max_position_embeddings"])

@@ -70,9 +70,8 @@ def load_thought_embeddings(model: nn.Module, folder: Path) -> bool:
     tables: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():
-                if name.endswith(f"{PARAMETER}.weight"):
-                    tables[name] = tensors.get_tensor(name)
+            names = [name for name in list(tensors.keys()) if is_thought_embedding(name)]
+            tables.update({name: tensors.get_tensor(name) for name in names})
     if not tables:
         return False
     rows = next(iter(tables.values())).shape[0]
@@ -125,5 +124,3 @@ def _hook(attention: nn.Module) -> None:
 def is_thought_embedding(name: str) -> bool:
     """Whether a parameter's name is that of a thought embedding."""
     return name.endswith(f"self_attn.{PARAMETER}.weight")
-
-

@@ -1,1 +1,1 @@
-"""Training: examples to graphs to batches, structured attention, recipes on transformers' Trainer."""
+"""Training: graphs to batches, structured attention, recipes on transformers' Trainer."""

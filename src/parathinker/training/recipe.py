@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -167,10 +168,8 @@ def _build(kind: type[T], raw: Any, where: str) -> T:
         if isinstance(value, list):
             values[name] = value = tuple(value)
         if spec.type == "float" and isinstance(value, (int, str)) and not isinstance(value, bool):
-            try:
-                values[name] = value = float(value)  # YAML reads 1e-3 as a string
-            except ValueError:
-                pass
+            with suppress(ValueError):  # YAML reads 1e-3 as a string
+                values[name] = value = float(value)
         wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(str(spec.type))
         if wanted is not None and (
             not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))

@@ -98,7 +98,9 @@ class ParaThinkerTrainer(Trainer):
             ignore_index=IGNORED,
             reduction="sum",
         )
-        count = num_items_in_batch if num_items_in_batch is not None else (labels_BS != IGNORED).sum()
+        count = (
+            num_items_in_batch if num_items_in_batch is not None else (labels_BS != IGNORED).sum()
+        )
         loss = total / count
         return (loss, outputs) if return_outputs else loss
 
@@ -227,5 +229,3 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     model.config._attn_implementation = implementation
     tokenizer.save_pretrained(folder)
-
-

@@ -1,0 +1,132 @@
+"""Tiny random models on disk, and tokenizers for them: what most tests run on.
+
+The weights are random but not meek: logits are far from uniform, thought embeddings and biases are
+large, and the closing tokens of paths are likely enough for paths to end at different times.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from parathinker.modeling.thought_embedding import attach_thought_embeddings
+from parathinker.tokens import ControlTokens, add_control_tokens, control_token_names
+
+EOS = "<|endoftext|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CHATML = ("<|im_start|>", "<|im_end|>")
+
+
+def byte_tokenizer(*specials: str) -> Tokenizer:
+    """One token a byte, then ``specials``, and no control tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
+    return tokenizer
+
+
+def fast_tokenizer(tokenizer: Tokenizer, **options: Any) -> Any:
+    """The same as transformers wraps it."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options)
+
+
+def build_model(
+    model_type: str = "llama",
+    *,
+    tied: bool = True,
+    vocab_size: int = 300,
+    layers: int = 2,
+    seed: int = 0,
+    **config: Any,
+) -> Any:
+    """A random transformers causal LM in float32: hidden 64, 4 heads on 2 kv heads of size 16."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options = dict(
+        vocab_size=vocab_size,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=4096,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        attn_implementation="eager",
+    )
+    options.update(config)
+    settings = AutoConfig.for_model(model_type, **options)
+    settings.head_dim = 16  # some architectures take it only as an attribute
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, 0.0, 0.5)
+            elif "norm" in name:
+                torch.nn.init.normal_(parameter, 1.0, 0.2)
+            elif "embed_tokens" in name or "lm_head" in name:
+                torch.nn.init.normal_(parameter, 0.0, 0.3)
+            else:
+                torch.nn.init.normal_(parameter, 0.0, 1.4 * parameter.shape[1] ** -0.5)
+    return model
+
+
+def save_random_model(
+    folder: Path,
+    model_type: str = "llama",
+    *,
+    tied: bool = True,
+    max_paths: int = 8,
+    thought_std: float | None = 0.5,
+    closing: float = 3.0,
+    chat_template: str | None = None,
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """Save a random model, with thought embeddings unless ``thought_std`` is None, and return it.
+
+    Args:
+        closing: scale of the closing tokens' output rows; the larger, the sooner paths end.
+    """
+    tokenizer = fast_tokenizer(byte_tokenizer(EOS, *CHATML), chat_template=chat_template)
+    control = add_control_tokens(tokenizer, max_paths)
+    end = tokenizer.convert_tokens_to_ids(EOS)
+    model = build_model(
+        model_type, tied=tied, vocab_size=len(tokenizer), seed=seed, eos_token_id=end, **config
+    )
+    with torch.no_grad():
+        model.get_output_embeddings().weight[list(control.closes)] *= closing
+        model.get_output_embeddings().weight[control.summary_close] *= closing
+    if thought_std is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + 1)
+            attach_thought_embeddings(model, max(32, max_paths + 1), thought_std)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def control_of(tokenizer: Tokenizer) -> ControlTokens:
+    """A tokenizer's control tokens."""
+    return ControlTokens.find(tokenizer.get_vocab())
+
+
+def released_control_tokens(special: bool) -> list[AddedToken]:
+    """The control tokens as a released checkpoint's tokenizer lists them."""
+    return [
+        AddedToken(name, special=special, normalized=False) for name in control_token_names(8)
+    ]
