@@ -2,21 +2,23 @@
 
 The model's own chat template is used where it has one. What a user writes is always encoded as
 plain text: a question that contains ``<think1>`` or ``<|im_start|>`` gets the ids of those
-characters, never the special token's id.
+characters, never the special token's id. For that, text is read by a twin of the tokenizer which
+knows every special token under a secret name only; the template's own ones are put in by it.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
-from parathinker.errors import CheckpointError
+from parathinker.errors import CheckpointError, UsageError
 from parathinker.tokens import ControlTokens, is_control_token
 
 # Private-use characters stand where a message's text belongs while the template is rendered.
@@ -25,7 +27,7 @@ _SLOT_PATTERN = re.compile("\ue000(\\d+)\ue001")
 
 
 class PromptCodec:
-    """A model's tokenizer, split in two: one that knows special tokens, one for users' text."""
+    """A model's tokenizer and chat template, safe against special tokens in users' text."""
 
     def __init__(
         self, tokenizer_json: str, chat_template: str | None, specials: dict[str, str]
@@ -33,12 +35,23 @@ class PromptCodec:
         self.tokenizer = Tokenizer.from_str(tokenizer_json)
         self.control = ControlTokens.find(self.tokenizer.get_vocab())
         document = json.loads(tokenizer_json)
-        document["added_tokens"] = [
-            token
+        names = {
+            token["content"]
             for token in document.get("added_tokens", [])
-            if not token["special"] and not is_control_token(token["content"])
-        ]
-        self._plain = Tokenizer.from_str(json.dumps(document))
+            if token["special"] or is_control_token(token["content"])
+        }
+        nonce = secrets.token_hex(8)
+        self._secret_names = {
+            name: f"\ue002{nonce}.{i}\ue003" for i, name in enumerate(sorted(names))
+        }
+        self._special = re.compile(
+            "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        )
+        self._twin = Tokenizer.from_str(json.dumps(_renamed(document, self._secret_names)))
+        # A tokenizer.json may remember how its last user cut and padded texts.
+        self._twin.no_truncation()
+        self._twin.no_padding()
+        self._hidden = self.control.ids
         self._chat_template = chat_template
         self._specials = specials
 
@@ -57,7 +70,7 @@ class PromptCodec:
             )
         config: dict[str, Any] = {}
         if (folder / "tokenizer_config.json").is_file():
-            config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+            config = read_json_object(folder / "tokenizer_config.json")
         template = config.get("chat_template")
         if (folder / "chat_template.jinja").is_file():
             template = (folder / "chat_template.jinja").read_text("utf-8")
@@ -80,31 +93,49 @@ class PromptCodec:
     def encode_question(self, question: str) -> list[int]:
         """Token ids of the prompt for one question: shape [prompt tokens]."""
         if self._chat_template is None:
-            return list(self._plain.encode(question).ids)
+            return self._encode(question, add_special_tokens=True)
         return self.encode_chat([{"role": "user", "content": question}])
 
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation up to where the assistant's answer begins."""
+        """Token ids of a conversation up to where the assistant's answer begins.
+
+        Raises:
+            UsageError: a role is no plain word, or a text is not valid Unicode.
+        """
         if self._chat_template is None:
             raise CheckpointError("this model has no chat template, so it takes no chat messages")
+        for message in messages:
+            if not re.fullmatch(r"[A-Za-z_]+", message["role"]):
+                raise UsageError(f"role should be a plain word; got {message['role']!r}")
         slotted = [{**m, "content": _SLOT.format(i)} for i, m in enumerate(messages)]
-        rendered = self._render(slotted)
-        ids: list[int] = []
-        for index, piece in enumerate(_SLOT_PATTERN.split(rendered)):
-            if index % 2:
-                ids += self.encode_text(messages[int(piece)]["content"])
-            elif piece:
-                ids += self.tokenizer.encode(piece, add_special_tokens=False).ids
-        return ids
+        pieces = _SLOT_PATTERN.split(self._render(slotted))
+        return self._encode(
+            "".join(
+                messages[int(piece)]["content"] if index % 2 else self._disguise(piece)
+                for index, piece in enumerate(pieces)
+            )
+        )
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of text alone: no special tokens, whatever the text says."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        return self._encode(text)
+
+    def _encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(f"a text is not valid Unicode: {error}") from error
+        return list(self._twin.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def _disguise(self, template_text: str) -> str:
+        """The template's own text with its special tokens under their secret names."""
+        if not self._secret_names:
+            return template_text
+        return self._special.sub(lambda found: self._secret_names[found[0]], template_text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids; control tokens and other special tokens are left out."""
-        hidden = self.control.ids
-        return self.tokenizer.decode([t for t in token_ids if t not in hidden])
+        return self.tokenizer.decode([t for t in token_ids if t not in self._hidden])
 
     def stream(self) -> TextStream:
         """A decoder for one segment that is being written."""
@@ -117,25 +148,81 @@ class PromptCodec:
         def refuse(message: str) -> None:
             raise TemplateError(message)
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        def to_json(value: Any, **options: Any) -> str:
+            return json.dumps(value, ensure_ascii=False, **options)
+
+        # The environment that transformers gives to templates.
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = to_json
         environment.globals["raise_exception"] = refuse
+        environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
         try:
             return environment.from_string(self._chat_template or "").render(
-                messages=messages, add_generation_prompt=True, **self._specials
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **self._specials,
             )
         except TemplateError as error:
             raise CheckpointError(f"the model's chat template fails: {error}") from error
 
 
 class TextStream:
-    """Turns token ids into text as they come; holds back bytes that are half a character."""
+    """Turns one segment's token ids into text as they come; holds back half characters.
+
+    Texts of all pushes together are :meth:`PromptCodec.decode` of all token ids.
+    """
 
     def __init__(self, codec: PromptCodec) -> None:
         self._codec = codec
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        # Decoders look at neighbouring tokens: text since _shown is that since _context, less
+        # what lies between the two.
+        self._context = self._shown = 0
 
-    def push(self, token_id: int) -> str:
-        """Text that became certain with this token; empty for control tokens."""
-        if token_id in self._codec.control.ids:
+    def push(self, token_id: int, last: bool = False) -> str:
+        """Text that became certain with this token; ``last``: no more tokens will come."""
+        self._ids.append(token_id)
+        before = self._codec.decode(self._ids[self._context : self._shown])
+        text = self._codec.decode(self._ids[self._context :])
+        if text.endswith("\ufffd") and not last:
             return ""
-        return self._stream.step(self._codec.tokenizer, token_id) or ""
+        fresh = text[len(before) :]
+        if fresh:
+            self._context, self._shown = self._shown, len(self._ids)
+        return fresh
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A model folder's JSON file.
+
+    Raises:
+        CheckpointError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} should hold a JSON object")
+    return found
+
+
+def _renamed(document: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A tokenizer.json with special tokens renamed wherever they stand; ids stay."""
+    model = dict(document["model"])
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(token, token): i for token, i in vocabulary.items()}
+    elif isinstance(vocabulary, list):
+        model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    added = [
+        {**token, "content": names.get(token["content"], token["content"])}
+        for token in document.get("added_tokens", [])
+    ]
+    return {**document, "model": model, "added_tokens": added}

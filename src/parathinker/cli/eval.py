@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from parathinker.data.products import DIGITS
+
 
 def evaluate(
     model: Annotated[
@@ -17,7 +19,7 @@ def evaluate(
     paths: Annotated[
         str, typer.Option(help="Numbers of paths to measure, comma-separated.")
     ] = "1,2,4,8",
-    digits: Annotated[int, typer.Option(min=1, max=5, help="Digits of the factors.")] = 5,
+    digits: Annotated[int, typer.Option(min=1, max=DIGITS, help="Digits of the factors.")] = DIGITS,
     temperature: Annotated[
         float | None, typer.Option(help="Of the paths; by default the model's own.")
     ] = None,

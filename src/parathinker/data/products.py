@@ -8,6 +8,10 @@ width: the same step stands at the same place in every path. For ``37 * 58`` wit
     73*8=692>692     37 * 8 = 296; running total 296
     73*5=581>412     37 * 5 = 185; 185 + 29 (the total without its ones) = 214
     Answer:  2146    the last total, then the ones that were dropped: read normally
+
+The summary is the answer's line alone. It cannot be worked out in one go, only read off the paths;
+and since every path says it at the same place, paths that are wrong in different digits can still
+be right together.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import Any
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-DIGITS = 5
+DIGITS = 7
 """Width of the factors in a trace; shorter ones are zero-padded."""
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
@@ -94,7 +98,8 @@ def work_out(problem: Problem, slip_rate: float = 0.0, rng: random.Random | None
         if slip_rate and rng is not None and rng.random() < slip_rate:
             digits = list(str(value).zfill(width))
             place = rng.randrange(width)
-            digits[place] = str((int(digits[place]) + rng.randint(1, 9)) % 10)
+            # Off by one as often as not: that is how carries go wrong.
+            digits[place] = str((int(digits[place]) + rng.choice((1, 9, rng.randint(1, 9)))) % 10)
             return int("".join(digits))
         return value
 
@@ -130,7 +135,7 @@ class ProductsSource:
     def __init__(
         self,
         seed: int,
-        digits: Sequence[int] = (5,),
+        digits: Sequence[int] = (DIGITS,),
         slip_rates: Sequence[float] = (0.0,),
         summary: bool = True,
         rephrase: float = 0.3,
@@ -151,7 +156,7 @@ class ProductsSource:
         return Example(
             problem.question,
             tuple(PathText(text, learn=text == truth) for text in texts),
-            truth if self._summary else None,
+            truth.splitlines()[-1] if self._summary else None,
         )
 
     def _draw(self, index: int, rng: random.Random) -> Problem:

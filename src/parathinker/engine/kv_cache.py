@@ -29,8 +29,10 @@ class SiblingCache:
     ) -> None:
         self.lengths = [0] * members
         shape = (config.num_layers, members, config.num_kv_heads, capacity, config.head_dim)
-        self._keys_LMKCD = torch.empty(shape, device=device, dtype=dtype)
-        self._values_LMKCD = torch.empty(shape, device=device, dtype=dtype)
+        # Zeros, because attention reads what lies behind a shorter sibling's end, at weight zero,
+        # and zero times whatever the memory held before may be NaN.
+        self._keys_LMKCD = torch.zeros(shape, device=device, dtype=dtype)
+        self._values_LMKCD = torch.zeros(shape, device=device, dtype=dtype)
 
     @property
     def members(self) -> int:
@@ -47,7 +49,7 @@ class SiblingCache:
         used = max(self.lengths)
         for name in ("_keys_LMKCD", "_values_LMKCD"):
             old: Tensor = getattr(self, name)
-            new = old.new_empty((*old.shape[:3], capacity, old.shape[4]))
+            new = old.new_zeros((*old.shape[:3], capacity, old.shape[4]))
             new[:, :, :, :used] = old[:, :, :, :used]
             setattr(self, name, new)
 

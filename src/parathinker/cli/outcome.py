@@ -1,0 +1,77 @@
+"""What both ways of showing an answer say: a path's state, the closing line, safe text."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from parathinker.answer import Answer, Path
+from parathinker.data.tasks import Verdict
+
+
+@dataclass(frozen=True)
+class PathState:
+    """How a path stands, in words and in colour."""
+
+    label: str
+    style: str
+
+
+THINKING = PathState("thinking", "cyan")
+FIRST = PathState("finished first ✓", "bold green")
+FINISHED = PathState("finished", "green")
+CUT = PathState("cut", "yellow")
+OUT_OF_TOKENS = PathState("out of tokens", "magenta")
+
+
+def path_state(finish_reason: str | None, first: bool) -> PathState:
+    """State of a path by its finish reason (None while it thinks) and whether it was the first."""
+    if finish_reason == "stop":
+        return FIRST if first else FINISHED
+    return {None: THINKING, "cut": CUT, "length": OUT_OF_TOKENS}[finish_reason]
+
+
+def first_finishers(closed: Mapping[int, int]) -> frozenset[int]:
+    """Who closed first; paths that closed in the very same step tie.
+
+    Args:
+        closed: number of tokens of each path that closed by itself, by thought id. All paths grow
+            by a token a step, so the shortest were the first.
+    """
+    return frozenset(i for i, tokens in closed.items() if tokens == min(closed.values()))
+
+
+def path_states(paths: Sequence[Path]) -> list[PathState]:
+    """States of an answer's paths, in their order."""
+    first = first_finishers(
+        {p.thought_id: len(p.token_ids) for p in paths if p.finish_reason == "stop"}
+    )
+    return [path_state(p.finish_reason, p.thought_id in first) for p in paths]
+
+
+def cost(tokens: int, seconds: float) -> str:
+    """Seconds and tokens a second."""
+    return f"{seconds:.1f} s · {tokens / max(seconds, 1e-9):,.0f} tokens/s"
+
+
+def closing_line(answer: Answer, verdict: Verdict) -> str:
+    """Tokens, time, and whether the answer checks out."""
+    usage = answer.usage
+    tokens = usage.path_tokens + usage.summary_tokens
+    parts = [
+        f"{tokens:,} tokens ({usage.path_tokens:,} paths + {usage.summary_tokens:,} summary)",
+        cost(tokens, answer.timings.total_s),
+    ]
+    if verdict.correct is not None:
+        wrong = "✗ wrong" if verdict.expected is None else f"✗ wrong, expected {verdict.expected}"
+        parts.append("✓ correct" if verdict.correct else wrong)
+    return " · ".join(parts)
+
+
+def printable(text: str) -> str:
+    """The text with control characters, which could steer a terminal, made visible as ``�``."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )

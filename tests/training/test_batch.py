@@ -1,0 +1,83 @@
+"""Examples become graphs and batches as the released training does it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from parathinker.data.schema import Example, PathText
+from parathinker.errors import UsageError
+from parathinker.graph import Kind
+from parathinker.prompt import PromptCodec
+from parathinker.training.batch import IGNORED, collate, encode_example
+
+EXAMPLE = Example("2 + 2?", (PathText("2, 3, 4"), PathText("five", learn=False)), "so 4")
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_random_model: Path) -> PromptCodec:
+    return PromptCodec.from_folder(tiny_random_model)
+
+
+def test_paths_open_and_close_with_the_tokens_of_their_thought_id(codec: PromptCodec) -> None:
+    encoded = encode_example(EXAMPLE, codec, random.Random(0))
+    for segment, tokens in zip(encoded.graph.segments, encoded.tokens, strict=True):
+        if segment.kind is Kind.PATH:
+            assert tokens[0] == codec.control.opens[segment.thought_id - 1]
+            assert tokens[-1] == codec.control.closes[segment.thought_id - 1]
+    assert encoded.tokens[-1][0] == codec.control.summary_open
+    assert encoded.tokens[-1][-1] == codec.control.summary_close
+
+
+def test_the_loss_covers_what_the_model_writes_itself_and_never_crosses_segments(
+    codec: PromptCodec,
+) -> None:
+    encoded = encode_example(EXAMPLE, codec, random.Random(0), summary_prefix="hence ")
+    prompt, good, flawed, summary = encoded.labels
+    assert set(prompt) == {IGNORED}
+    assert set(flawed) == {IGNORED}
+    assert good == (*encoded.tokens[1][1:], IGNORED)
+    forced = 1 + len(codec.encode_text("hence "))
+    assert summary == (*[IGNORED] * (forced - 1), *encoded.tokens[3][forced:], IGNORED)
+
+
+def test_thought_ids_are_drawn_at_random_out_of_all_that_exist(codec: PromptCodec) -> None:
+    rng = random.Random(1)
+    drawn = [
+        tuple(s.thought_id for s in encode_example(EXAMPLE, codec, rng).graph.segments[1:3])
+        for _ in range(200)
+    ]
+    assert all(a != b for a, b in drawn)
+    assert {i for pair in drawn for i in pair} == set(range(1, codec.control.max_paths + 1))
+    assert any(a > b for a, b in drawn)
+
+
+def test_each_segment_is_padded_by_itself(codec: PromptCodec) -> None:
+    rng = random.Random(2)
+    longer = Example("2 + 2 + 2 + 2?", (PathText("2"), PathText("a longer path")), "8")
+    both = [encode_example(e, codec, rng) for e in (EXAMPLE, longer)]
+    batch = collate(both, pad_id=codec.control.pad or 0)
+    widths = batch["thought_layout"].widths  # type: ignore[attr-defined]
+    assert widths[0] == max(len(e.tokens[0]) for e in both)
+    assert widths[1] == widths[2] == max(len(t) for e in both for t in e.tokens[1:3])
+    row = batch["input_ids"][0].tolist()  # type: ignore[index]
+    assert tuple(row[widths[0] : widths[0] + len(both[0].tokens[1])]) == both[0].tokens[1]
+    labels = batch["shift_labels"]
+    assert int((labels != IGNORED).sum()) == sum(  # type: ignore[union-attr, call-overload]
+        x != IGNORED for e in both for s in e.labels for x in s
+    )
+
+
+def test_more_paths_than_control_tokens_are_refused(codec: PromptCodec) -> None:
+    many = Example("q", tuple(PathText("x") for _ in range(codec.control.max_paths + 1)), None)
+    with pytest.raises(UsageError, match="this model has"):
+        encode_example(many, codec, random.Random(0))
+
+
+def test_a_batch_needs_one_number_of_paths(codec: PromptCodec) -> None:
+    rng = random.Random(0)
+    one = encode_example(Example("q", (PathText("x"),), "s"), codec, rng)
+    with pytest.raises(UsageError, match="same number of paths"):
+        collate([one, encode_example(EXAMPLE, codec, rng)], pad_id=0)

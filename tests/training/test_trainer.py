@@ -1,0 +1,175 @@
+"""Training resumes exactly, stops cleanly, and leaves a folder that everyone opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from parathinker import ParaThinker, ThinkingParams
+from parathinker.errors import UsageError
+from parathinker.training.recipe import Recipe, parse_recipe
+from parathinker.training.trainer import StopOnSignal, train
+
+
+def recipe(steps: int = 8, **stage: Any) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "small",
+            "model": {
+                "init": {
+                    "model_type": "llama",
+                    "hidden_size": 32,
+                    "intermediate_size": 48,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "num_key_value_heads": 1,
+                    "max_position_embeddings": 512,
+                    "tie_word_embeddings": True,
+                },
+                "tokenizer": "products",
+                "max_paths": 4,
+                "thought_embedding_std": 0.1,
+                "parathinker": {"task": "products"},
+            },
+            "stages": [
+                {
+                    "name": "one",
+                    "data": {
+                        "source": "products",
+                        "paths": [1, 2],
+                        "options": {"slip_rates": [0.0, 0.3]},
+                    },
+                    "steps": steps,
+                    "batch_tokens": 1000,
+                    "learning_rate": 3e-3,
+                    "save_steps": 3,
+                    "logging_steps": 1,
+                    **stage,
+                }
+            ],
+        }
+    )
+
+
+class Losses(TrainerCallback):  # type: ignore[misc]
+    """Notes the loss of each step; stops the run as a signal would after ``stop_after`` steps."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.by_step: dict[int, float] = {}
+        self._stop_after = stop_after
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self._stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.by_step[state.global_step] = float(logs["loss"])
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_losses_of_an_unbroken_one(
+    tmp_path: Path,
+) -> None:
+    whole = Losses()
+    assert train(recipe(), tmp_path / "whole", (whole,))
+    first, second = Losses(stop_after=4), Losses()
+    assert not train(recipe(), tmp_path / "broken", (first,))
+    assert train(recipe(), tmp_path / "broken", (second,))
+    assert min(second.by_step) in (5, 6)
+    assert max(second.by_step) == 8
+    for step, loss in {**first.by_step, **second.by_step}.items():
+        assert loss == whole.by_step[step], step
+    assert len(set(whole.by_step.values())) == 8
+    states = [
+        torch.cat([p.flatten() for p in AutoModelForCausalLM.from_pretrained(f).parameters()])
+        for f in (tmp_path / "whole" / "model", tmp_path / "broken" / "model")
+    ]
+    assert torch.equal(*states)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    again = Losses()
+    assert train(recipe(steps=2), tmp_path)
+    assert train(recipe(steps=2), tmp_path, (again,))
+    assert not again.by_step
+
+
+def test_another_recipe_may_not_go_on_with_a_run(tmp_path: Path) -> None:
+    train(recipe(steps=1), tmp_path)
+    with pytest.raises(UsageError, match="different recipe"):
+        train(recipe(steps=2), tmp_path)
+
+
+def test_the_loss_falls_on_fixed_examples(tmp_path: Path) -> None:
+    losses = Losses()
+    data = {"source": "products", "paths": [2], "fixed_examples": 2}
+    train(recipe(steps=60, data=data, save_steps=100, learning_rate=1e-2), tmp_path, (losses,))
+    assert losses.by_step[60] < 0.7 * losses.by_step[1]
+
+
+def test_the_model_opens_here_and_in_stock_transformers(tmp_path: Path) -> None:
+    train(recipe(steps=2), tmp_path)
+    folder = tmp_path / "model"
+    model = ParaThinker.from_pretrained(folder)
+    assert model.max_paths == 4
+    assert model.task == "products"
+    params = ThinkingParams(paths=4, max_path_tokens=5, max_summary_tokens=5, seed=0)
+    assert len(model.think("1 * 1", params).paths) == 4
+    stock = AutoModelForCausalLM.from_pretrained(folder)
+    assert stock.config._attn_implementation == "sdpa"
+    assert stock(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+def test_examples_from_a_file_train_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    lines = [{"question": f"q{i}?", "paths": ["a", "bc"], "summary": "d"} for i in range(5)]
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    data = {"source": "jsonl", "files": [str(file)], "paths": [2]}
+    assert train(recipe(steps=2, data=data), tmp_path / "out")
+    with pytest.raises(UsageError, match="only hold examples with"):
+        train(recipe(steps=2, data={**data, "paths": [3]}), tmp_path / "other")
+    file.write_text('{"question": ""}', "utf-8")
+    with pytest.raises(UsageError, match=r"data.jsonl:1: 'question'"):
+        train(recipe(steps=2, data=data), tmp_path / "third")
+
+
+def test_sigterm_saves_and_exits_with_0_and_the_command_goes_on(tmp_path: Path) -> None:
+    import dataclasses
+
+    import yaml
+
+    file = tmp_path / "recipe.yaml"
+    # asdict gives tuples, which safe YAML does not write.
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe(steps=10_000))))
+    file.write_text(yaml.safe_dump(plain), "utf-8")
+    command = [
+        sys.executable, "-m", "parathinker", "train", str(file), "--output", str(tmp_path / "run"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    _, errors = process.communicate(timeout=deadline - time.monotonic())
+    assert process.returncode == 0, errors
+    assert "goes on from there" in errors
+    assert list((tmp_path / "run" / "one").glob("checkpoint-*/trainer_state.json"))
+
+
+def test_signals_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopOnSignal():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
