@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embedded-table clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -51,6 +51,9 @@ typecheck: $(DEV) ## Check types (mypy, strict)
 
 train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up where it was stopped
 	$(BIN)/parathinker train recipes/tiny.yaml --output $(RUN)
+
+embed: $(DEV) ## Put the model that train-embedded made into the package
+	$(BIN)/python scripts/embed_tiny.py $(RUN)/model
 
 embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
 	@$(BIN)/parathinker eval tiny

@@ -12,8 +12,8 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+MEASURED = "measured"
 RandomModel = Callable[..., Path]
-_measured: dict[str, float] = {}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,18 +47,27 @@ def tiny_random_model(random_model: RandomModel) -> Path:
     return random_model("llama")
 
 
-@pytest.fixture(scope="session")
-def measured() -> Callable[[str, float], None]:
-    """Note a figure's largest value; the session's end lists them."""
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """``measured(name, value)`` notes a figure; its worst value is listed when the session ends.
 
-    def note(name: str, value: float) -> None:
-        _measured[name] = max(value, _measured.get(name, value))
+    The worst is the largest, or the smallest with ``least=True``.
+    """
+
+    def note(name: str, value: float, least: bool = False) -> None:
+        record_property(MEASURED, (name, value, least))
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _measured:
+    worst: dict[str, float] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for key, figure in report.user_properties if report.when == "call" else ():
+            if key == MEASURED:
+                name, value, least = figure
+                worst[name] = (min if least else max)(value, worst.get(name, value))
+    if worst:
         terminalreporter.section("measured")
-        for name, value in sorted(_measured.items()):
+        for name, value in sorted(worst.items()):
             terminalreporter.write_line(f"{name}: {value:.2e}")

@@ -52,7 +52,7 @@ def _sequence(answer: Answer) -> list[_Token]:
     return tokens
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def reference_logits(
     model: Any,
     answer: Answer,

@@ -52,21 +52,21 @@ def build_model(
     """A random transformers causal LM in float32: hidden 64, 4 heads on 2 kv heads of size 16."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    options = dict(
-        vocab_size=vocab_size,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=4096,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        attn_implementation="eager",
-    )
+    options = {
+        "vocab_size": vocab_size,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": tied,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        "attn_implementation": "eager",
+    }
     options.update(config)
     settings = AutoConfig.for_model(model_type, **options)
     settings.head_dim = 16  # some architectures take it only as an attribute
@@ -127,6 +127,4 @@ def control_of(tokenizer: Tokenizer) -> ControlTokens:
 
 def released_control_tokens(special: bool) -> list[AddedToken]:
     """The control tokens as a released checkpoint's tokenizer lists them."""
-    return [
-        AddedToken(name, special=special, normalized=False) for name in control_token_names(8)
-    ]
+    return [AddedToken(name, special=special, normalized=False) for name in control_token_names(8)]

@@ -112,11 +112,15 @@ class ThoughtGraph:
 
     def start(self, index: int) -> int:
         """Position of the segment's first token."""
-        return max((self.end(p) for p in self.segments[index].parents), default=0)
+        return self.end(index) - self.segments[index].length
 
     def end(self, index: int) -> int:
         """Position right after the segment's last token."""
-        return self.start(index) + self.segments[index].length
+        ends: dict[int, int] = {}
+        for i in (*self._ancestors[index], index):
+            segment = self.segments[i]
+            ends[i] = max((ends[p] for p in segment.parents), default=0) + segment.length
+        return ends[index]
 
     @property
     def length(self) -> int:
@@ -147,7 +151,7 @@ class ThoughtGraph:
     def reads(self) -> list[list[bool]]:
         """``reads()[i][j]``: segment ``i`` sees all tokens of segment ``j`` (``i`` != ``j``)."""
         n = len(self.segments)
-        return [[j in set(self._ancestors[i]) for j in range(n)] for i in range(n)]
+        return [[j in read for j in range(n)] for read in map(set, self._ancestors)]
 
     def sees(self, query: int, key: int) -> bool:
         """Whether the token at flat index ``query`` attends to the one at flat index ``key``."""

@@ -72,9 +72,11 @@ class ThinkingParams:
             raise _error("logprobs", self.logprobs, "true or false")
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        object.__setattr__(self, "stop", tuple(self.stop))
-        if any(not isinstance(text, str) or not text for text in self.stop):
+        if not isinstance(self.stop, (tuple, list)) or any(
+            not isinstance(text, str) or not text for text in self.stop
+        ):
             raise _error("stop", self.stop, "non-empty texts")
+        object.__setattr__(self, "stop", tuple(self.stop))
         if self.summary_prefix is not None and not isinstance(self.summary_prefix, str):
             raise _error("summary_prefix", self.summary_prefix, "a text")
         if self.budget is not None and self.budget < self.paths:
@@ -98,6 +100,10 @@ def _integer(name: str, value: Any, least: int) -> None:
 
 
 def _number(name: str, value: Any, least: float, most: float, allowed: str) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not least <= value <= most:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        good = number and math.isfinite(value) and least <= value <= most
+    except OverflowError:  # a whole number too large for a float
+        good = False
+    if not good:
         raise _error(name, value, allowed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as FilePath
@@ -32,7 +31,7 @@ from parathinker.engine.request import (
 )
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.modeling.checkpoint import load_weights
-from parathinker.modeling.config import DecoderConfig
+from parathinker.modeling.config import DecoderConfig, read_json_object
 from parathinker.modeling.decoder import Decoder
 from parathinker.modeling.folders import resolve_model
 from parathinker.params import (
@@ -44,7 +43,7 @@ from parathinker.params import (
 from parathinker.prompt import PromptCodec
 
 _STOP_WINDOW = 64
-"""A stop text is looked for in so many last tokens, plus one for each of its characters."""
+"""A stop text is looked for in so many last tokens, plus one for each of its bytes."""
 
 
 class ParaThinker:
@@ -179,15 +178,14 @@ class ParaThinker:
 
     def _events(self, request: EngineRequest, params: ThinkingParams) -> Iterator[StreamEvent]:
         streams = {i: self._codec.stream() for i in (0, *request.thought_ids)}
-        for token in request.summary_prefix:
-            yield SummaryToken(token, streams[0].push(token), None)
         for running, events in self._engine.run([request]):
-            for event in events:
+            for event, following in zip(events, [*events[1:], None], strict=True):
                 if isinstance(event, EndEvent):
                     if event.thought_id:
                         yield PathEnd(event.thought_id, event.finish_reason)
                     continue
-                text = streams[event.thought_id].push(event.token_id)
+                last = isinstance(following, EndEvent)
+                text = streams[event.thought_id].push(event.token_id, last)
                 if event.thought_id:
                     yield PathToken(event.thought_id, event.token_id, text, event.logprob)
                 else:
@@ -227,6 +225,8 @@ class ParaThinker:
             prefix = str(own.get("summary_prefix", ""))
         seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
         prompt = self._codec.encode_question(question)
+        if not prompt:
+            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
         prefix_ids = self._codec.encode_text(prefix)
         path_tokens, summary_tokens = self._token_limits(params, len(prompt), len(prefix_ids))
         request = EngineRequest(
@@ -287,7 +287,7 @@ class ParaThinker:
     def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:
         if not stops:
             return None
-        window = _STOP_WINDOW + max(map(len, stops))
+        window = _STOP_WINDOW + max(len(stop.encode("utf-8", "replace")) for stop in stops)
 
         def holds_stop(token_ids: Sequence[int]) -> bool:
             text = self._codec.decode(token_ids[-window:])
@@ -362,7 +362,7 @@ def _end_ids(folder: FilePath) -> frozenset[int]:
     """End-of-sequence ids that a checkpoint names."""
     for file in ("generation_config.json", "config.json"):
         if (folder / file).is_file():
-            found = json.loads((folder / file).read_text("utf-8")).get("eos_token_id")
+            found = read_json_object(folder / file).get("eos_token_id")
             if found is not None:
                 return frozenset([found] if isinstance(found, int) else found)
     return frozenset()

@@ -19,6 +19,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from parathinker.errors import CheckpointError, UsageError
+from parathinker.modeling.config import read_json_object
 from parathinker.tokens import ControlTokens, is_control_token
 
 # Private-use characters stand where a message's text belongs while the template is rendered.
@@ -68,14 +69,7 @@ class PromptCodec:
                 f"{folder} has no tokenizer.json; save its tokenizer with "
                 "transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...)"
             )
-        config: dict[str, Any] = {}
-        if (folder / "tokenizer_config.json").is_file():
-            config = read_json_object(folder / "tokenizer_config.json")
-        template = config.get("chat_template")
-        if (folder / "chat_template.jinja").is_file():
-            template = (folder / "chat_template.jinja").read_text("utf-8")
-        if isinstance(template, list):  # several named templates
-            template = next((t["template"] for t in template if t["name"] == "default"), None)
+        config, template = _tokenizer_config(folder), read_chat_template(folder)
         specials = {}
         for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
             value = config.get(name)
@@ -196,21 +190,6 @@ class TextStream:
         return fresh
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """A model folder's JSON file.
-
-    Raises:
-        CheckpointError: it holds something else.
-    """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} should hold a JSON object")
-    return found
-
-
 def _renamed(document: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """A tokenizer.json with special tokens renamed wherever they stand; ids stay."""
     model = dict(document["model"])
@@ -226,3 +205,18 @@ def _renamed(document: dict[str, Any], names: Mapping[str, str]) -> dict[str, An
         for token in document.get("added_tokens", [])
     ]
     return {**document, "model": model, "added_tokens": added}
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template in a model's folder, None if there is none."""
+    template = _tokenizer_config(folder).get("chat_template")
+    if (folder / "chat_template.jinja").is_file():
+        template = (folder / "chat_template.jinja").read_text("utf-8")
+    if isinstance(template, list):  # several named templates
+        template = next((t["template"] for t in template if t["name"] == "default"), None)
+    return template
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    file = folder / "tokenizer_config.json"
+    return read_json_object(file) if file.is_file() else {}

@@ -1,4 +1,4 @@
-"""The engine equals plain transformers with an explicit mask, token for token, in log-probability."""
+"""The engine equals plain transformers with an explicit mask in every log-probability."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from reference import largest_difference, reference_logits, reference_logprobs, reference_model
 
 from parathinker import Answer, ParaThinker, ThinkingParams
 from parathinker.params import TERMINATIONS
+from parathinker.prompt import PromptCodec
+from reference import largest_difference, reference_logits, reference_logprobs, reference_model
 
 TOLERANCE = 1e-4
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral")
@@ -77,7 +78,7 @@ def test_logprobs_equal_the_reference(random_model, measured, model_type, tied, 
         wrong = [controls(folder, answer) for answer in checked if len(answer.paths) in (3, 8)]
         for name in wrong[0]:
             distance = min(one[name] for one in wrong)
-            measured(f"nearest negative control, {name} (minus)", -distance)
+            measured(f"smallest difference with {name}", distance, least=True)
             assert distance > 0.1, f"{name} went unnoticed: {wrong}"
 
 
@@ -86,9 +87,7 @@ def test_logprobs_equal_the_reference(random_model, measured, model_type, tied, 
 def test_memory_that_was_never_written_does_not_leak_into_shorter_paths(
     random_model, model_type, termination
 ):
-    folder = random_model(
-        model_type, tied=True, max_paths=16, seed=ARCHITECTURES.index(model_type)
-    )
+    folder = random_model(model_type, tied=True, max_paths=16, seed=ARCHITECTURES.index(model_type))
     torch.use_deterministic_algorithms(True)  # fills uninitialised memory with NaN
     try:
         assert torch.empty(3).isnan().all()
@@ -114,9 +113,8 @@ def test_greedy_tokens_are_the_references_likeliest_allowed_ones(random_model, m
     folder = random_model(
         model_type, tied=False, max_paths=16, seed=ARCHITECTURES.index(model_type)
     )
-    model = load(folder)
-    control = model._codec.control
-    answer = model.think(
+    control = PromptCodec.from_folder(folder).control
+    answer = load(folder).think(
         "Which?",
         ThinkingParams(
             paths=3,
@@ -133,9 +131,7 @@ def test_greedy_tokens_are_the_references_likeliest_allowed_ones(random_model, m
         segments, [*closings, control.summary_close], logits, strict=True
     ):
         rows[:, sorted(control.ids - {closing})] = -torch.inf
-        for k, (token, logprob) in enumerate(
-            zip(segment.token_ids, segment.logprobs, strict=True)
-        ):
+        for k, (token, logprob) in enumerate(zip(segment.token_ids, segment.logprobs, strict=True)):
             if logprob is not None:
                 assert rows[k - 1, token] >= rows[k - 1].max() - TOLERANCE
 

@@ -157,13 +157,15 @@ def test_sigterm_saves_and_exits_with_0_and_the_command_goes_on(tmp_path: Path) 
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
+    seen = []
     for line in process.stderr:
-        if "step" in line:
+        seen.append(line)
+        if "loss" in line:
             break
     process.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + 60
     _, errors = process.communicate(timeout=deadline - time.monotonic())
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, [*seen, errors]
     assert "goes on from there" in errors
     assert list((tmp_path / "run" / "one").glob("checkpoint-*/trainer_state.json"))
 

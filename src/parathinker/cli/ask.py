@@ -57,7 +57,7 @@ def ask(
     ] = "auto",
     termination: Annotated[
         str,
-        typer.Option(help=f"When thinking ends: {', '.join(TERMINATIONS)}.", rich_help_panel=LIMITS),
+        typer.Option(help=f"When to sum up: {', '.join(TERMINATIONS)}.", rich_help_panel=LIMITS),
     ] = TERMINATIONS[0],
     max_path_tokens: Annotated[
         int | None, typer.Option(help="Tokens a path may have.", rich_help_panel=LIMITS)
@@ -201,9 +201,7 @@ def _read_question(question: str | None) -> str:
     return question
 
 
-def _choose(
-    problems: list[ExampleProblem], number: int | None, seed: int | None
-) -> ExampleProblem:
+def _choose(problems: list[ExampleProblem], number: int | None, seed: int | None) -> ExampleProblem:
     if number is None:
         return random.Random(seed).choice(problems)
     if not 1 <= number <= len(problems):

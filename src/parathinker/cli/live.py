@@ -18,7 +18,6 @@ from parathinker.cli.layout import Layout, plan
 from parathinker.cli.outcome import (
     FIRST,
     PathState,
-    closing_line,
     cost,
     first_finishers,
     path_state,
@@ -100,7 +99,7 @@ class LiveView:
             len(self._paths), width, height, longest, len(summary_tail), answer is not None
         )
         states = self._states()
-        parts = [
+        parts: list[RenderableType] = [
             self._grid(tails, states, layout) if layout.columns else self._lines(states, layout)
         ]
         if summary_tail:

@@ -1,4 +1,149 @@
+"""``parathinker models``: what is embedded, what a folder holds, making a model ready."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
-models = typer.Typer()
+from rich.console import Console
+from rich.table import Table
+
+from parathinker.modeling.folders import EMBEDDED, embedded_models, resolve_model
+from parathinker.tokens import RELEASED_MAX_PATHS
+
+if TYPE_CHECKING:
+    from parathinker.modeling.facts import ModelFacts
+
+JSON_OPTION = typer.Option("--json", help="Print JSON.")
+
+models = typer.Typer(name="models")
+
+
 @models.callback(invoke_without_command=True)
-def _l() -> None: pass
+def list_models(context: typer.Context, as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """List the embedded models, look into a model's folder, or make a model ready for training.
+
+    \b
+    Examples:
+      parathinker models
+      parathinker models show tiny
+      parathinker models prepare Qwen/Qwen2.5-0.5B prepared --max-paths 8
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from parathinker.modeling.facts import read_facts
+
+    found = [read_facts(EMBEDDED / name, name) for name in embedded_models()]
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(facts) for facts in found], indent=1))
+        return
+    table = Table()
+    for column in ("name", "architecture", "parameters", "P_max", "on disk", "task"):
+        table.add_column(column)
+    for facts in found:
+        table.add_row(
+            facts.name,
+            facts.architecture,
+            f"{facts.parameters:,}",
+            str(facts.max_paths or "none"),
+            _size(facts.bytes_on_disk),
+            facts.task or "any",
+        )
+    console = Console(highlight=False)
+    console.print(table if found else "No models are embedded in this installation.")
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An embedded model's name, a folder, or a hub id.")],
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Say what a model's folder holds, and check that all its tensors are there.
+
+    \b
+    Example:
+      parathinker models show tiny
+    """
+    from parathinker.modeling.facts import read_facts
+
+    folder = resolve_model(name)
+    facts = read_facts(folder)
+    _check_tensors(folder)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(facts), indent=1))
+        return
+    table = Table(show_header=False, box=None)
+    for label, value in _rows(facts):
+        table.add_row(label, value)
+    Console(highlight=False).print(table)
+
+
+@models.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="A Hugging Face folder or a hub id.")],
+    target: Annotated[Path, typer.Argument(help="The folder to make.")],
+    max_paths: Annotated[
+        int, typer.Option(min=1, help="Paths that the model will tell apart (P_max).")
+    ] = RELEASED_MAX_PATHS,
+    thought_rows: Annotated[int, typer.Option(help="Rows of the thought embeddings.")] = 32,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model in TARGET.")] = False,
+) -> None:
+    """Copy a plain model with control tokens and zero thought embeddings, ready for training.
+
+    \b
+    Example:
+      parathinker models prepare Qwen/Qwen2.5-0.5B prepared --max-paths 8
+    """
+    from parathinker.modeling.prepare import prepare_model
+
+    prepare_model(resolve_model(source), target, max_paths, thought_rows, force)
+    typer.echo(f"Made {target}; see it with: parathinker models show {target}")
+
+
+def _check_tensors(folder: Path) -> None:
+    """Raise CheckpointError for a tensor that is missing or of a wrong shape."""
+    import torch
+
+    from parathinker.modeling.checkpoint import load_weights
+    from parathinker.modeling.config import DecoderConfig
+
+    # On the meta device every name and shape is checked, and no memory taken.
+    config = DecoderConfig.from_folder(folder)
+    load_weights(folder, config, torch.device("meta"), torch.float32)
+
+
+def _rows(facts: ModelFacts) -> list[tuple[str, str]]:
+    heads = f"{facts.heads} of {facts.head_dim}, {facts.kv_heads} for keys and values"
+    defaults = ", ".join(f"{name} {value!r}" for name, value in facts.defaults.items())
+    return [
+        ("folder", facts.folder),
+        ("architecture", facts.architecture),
+        ("layers", str(facts.layers)),
+        ("hidden size", str(facts.hidden_size)),
+        ("attention heads", heads),
+        ("vocabulary", f"{facts.vocabulary:,}"),
+        ("parameters", f"{facts.parameters:,}"),
+        ("context", f"{facts.context:,} tokens"),
+        ("dtype on disk", ", ".join(facts.dtypes)),
+        ("size on disk", _size(facts.bytes_on_disk)),
+        (
+            "P_max",
+            str(facts.max_paths or "none: no control tokens; add them with models prepare"),
+        ),
+        ("thought embedding rows", str(facts.thought_embedding_rows or "none: counts as zero")),
+        ("chat template", "yes" if facts.chat_template else "no"),
+        ("task", facts.task or "any"),
+        ("defaults", defaults or "none of its own"),
+    ]
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -71,7 +71,8 @@ def closing_line(answer: Answer, verdict: Verdict) -> str:
 
 def printable(text: str) -> str:
     """The text with control characters, which could steer a terminal, made visible as ``�``."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cs")

@@ -37,10 +37,14 @@ def train(
     folder = output or Path("runs") / read.name
     try:
         import torch
+        import transformers
 
         from parathinker.training.trainer import train as run
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
+    # Its reports name thought embeddings as unexpected tensors before they are attached.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     if threads is not None:
         torch.set_num_threads(threads)
     console.print(f"Training {read.name} into {folder} (watch it: tensorboard --logdir {folder})")

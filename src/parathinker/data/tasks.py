@@ -13,7 +13,7 @@ from parathinker.data import products
 from parathinker.errors import CheckpointError
 
 EXAMPLES = "examples.jsonl"
-"""File in a model's folder with held-out problems of its task, one ``{"question", "answer"}`` a line."""
+"""File in a model's folder: held-out problems, a line ``{"question", "answer"}`` each."""
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 

@@ -47,7 +47,7 @@ class EngineRequest:
     stop: Callable[[Sequence[int]], bool] | None = None
     """Whether a segment's tokens hold one of the request's stop texts."""
     given_paths: tuple[tuple[int, ...], ...] | None = None
-    """What each path says behind its opening token, instead of sampling it; closed when it ends."""
+    """What each path says between its opening and closing token; such a request only sums up."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +122,37 @@ class RunningRequest:
             i: self.graph.add(Kind.PATH, 0, (self._prompt,), thought_id=i)
             for i in request.thought_ids
         }
-        self._caches: dict[int, SiblingCache] = {self._prompt: new_cache(1)}
-        path_cache = new_cache(len(self.paths))
-        self._caches.update(dict.fromkeys(self._segment.values(), path_cache))
+        # Paths that are given differ in length from the start and lie each by itself.
+        given = request.given_paths is not None
+        path_caches = [new_cache(1) for _ in self.paths] if given else [new_cache(len(self.paths))]
+        if not given:
+            path_caches *= len(self.paths)
+        self._caches = {self._prompt: new_cache(1)}
+        self._caches.update(zip(self._segment.values(), path_caches, strict=True))
         # Paths in the order in which they lie in the cache, those still thinking in front.
         self._order = list(self.paths)
         self._live = len(self._order)
-        self._phase = self._prefill
+        self._phase = self._read_given if given else self._prefill
 
     def next_input(self) -> StepInput:
         """Tokens of the next forward; the caches' lengths are as they were before it."""
         return self._phase()
 
     def accept(self, tokens: Sequence[int], logprobs: Sequence[float | None]) -> list[Event]:
-        """Take the sampled tokens, one for each of ``sampling``, and move on."""
+        """Take the sampled tokens, one for each of ``sampling``, and move on.
+
+        Returns:
+            Events of all tokens that joined a segment, those that the step's input forced first;
+            a segment's ``EndEvent`` comes right behind its last token.
+        """
         if self._phase == self._decode_summary:
             return self._accept_summary(tokens[0], logprobs[0])
+        forced: list[Event] = []
         if self._phase == self._prefill:
             self.marks["prefilled"] = time.perf_counter()
             self._phase = self._think
-        return self._accept_paths(tokens, logprobs)
+            forced = [TokenEvent(path.thought_id, path.token_ids[0], None) for path in self.paths]
+        return [*forced, *self._accept_paths(tokens, logprobs)]
 
     # -- what goes in ---------------------------------------------------------------------------
 
@@ -175,6 +186,43 @@ class RunningRequest:
     def _begin_summary(self) -> StepInput:
         """All closing tokens, then the summary's forced beginning, in one forward."""
         self._live = len(self._order)
+        summary = self._open_summary()
+        count = len(self._order)
+        return StepInput(
+            strands=[self._path_strand(), *summary.strands],
+            tokens=[*(path.token_ids[-1] for path in self._order), *summary.tokens],
+            positions=[*(self._last_position(path) for path in self._order), *summary.positions],
+            thought_ids=[*(path.thought_id for path in self._order), *summary.thought_ids],
+            wanted=[count + row for row in summary.wanted],
+            sampling=summary.sampling,
+        )
+
+    def _read_given(self) -> StepInput:
+        """Prompt, all paths and the summary's forced beginning, in one forward."""
+        assert self.request.given_paths is not None
+        strands = [self._strand([self._prompt], len(self.request.prompt))]
+        for path, body in zip(self.paths, self.request.given_paths, strict=True):
+            opening = self._control.opens[path.thought_id - 1]
+            for token in (opening, *body, self._closing(path.thought_id)):
+                self._grow(path, token)
+            path.finish_reason = STOP
+            strands.append(self._strand([self._segment[path.thought_id]], len(path.token_ids)))
+        summary = self._open_summary()
+        return StepInput(
+            strands=[*strands, *summary.strands],
+            tokens=[
+                *self.request.prompt,
+                *(token for path in self.paths for token in path.token_ids),
+                *summary.tokens,
+            ],
+            positions=self.graph.positions(),
+            thought_ids=self.graph.thought_ids(),
+            wanted=[self.graph.length - 1],
+            sampling=summary.sampling,
+        )
+
+    def _open_summary(self) -> StepInput:
+        """The summary's forced beginning."""
         forced = [self._control.summary_open, *self.request.summary_prefix]
         segment = self.graph.add(Kind.SUMMARY, 0, (self._prompt, *self._segment.values()))
         self._segment[0] = segment
@@ -184,14 +232,11 @@ class RunningRequest:
         start = self.graph.start(segment)
         self._phase = self._decode_summary
         return StepInput(
-            strands=[self._path_strand(), self._strand([segment], len(forced))],
-            tokens=[*(path.token_ids[-1] for path in self._order), *forced],
-            positions=[
-                *(self._last_position(path) for path in self._order),
-                *range(start, start + len(forced)),
-            ],
-            thought_ids=[*(path.thought_id for path in self._order), *([0] * len(forced))],
-            wanted=[len(self._order) + len(forced) - 1],
+            strands=[self._strand([segment], len(forced))],
+            tokens=forced,
+            positions=list(range(start, start + len(forced))),
+            thought_ids=[0] * len(forced),
+            wanted=[len(forced) - 1],
             sampling=[self._sampling_row(0, self.request.summary_temperature)],
         )
 
@@ -213,9 +258,6 @@ class RunningRequest:
         taken: dict[int, tuple[int, float | None]] = {}
         for path, token, logprob in zip(live, tokens, logprobs, strict=True):
             closing = self._closing(path.thought_id)
-            given = self._given(path)
-            if given is not None:
-                token, logprob = given, None
             last_slot = len(path.token_ids) == self.request.max_path_tokens
             if token == closing:
                 path.finish_reason = STOP
@@ -250,9 +292,14 @@ class RunningRequest:
 
     def _accept_summary(self, token: int, logprob: float | None) -> list[Event]:
         summary = self.summary
-        self.marks.setdefault("summary_token", time.perf_counter())
-        events: list[Event] = [self._grow(summary, token, logprob)]
         forced = 1 + len(self.request.summary_prefix)
+        events: list[Event] = []
+        if len(summary.token_ids) == forced:
+            now = time.perf_counter()
+            # With given paths, prefill and thinking were this one forward.
+            self.marks = {"prefilled": now, "thought": now, **self.marks, "summary_token": now}
+            events += [TokenEvent(0, opening, None) for opening in summary.token_ids]
+        events.append(self._grow(summary, token, logprob))
         if token == self._control.summary_close or self._ends(summary, forced):
             summary.finish_reason = STOP
         elif len(summary.token_ids) - forced >= self.request.max_summary_tokens:
@@ -270,14 +317,6 @@ class RunningRequest:
         output.logprobs.append(logprob)
         self.graph.extend(self._segment[output.thought_id])
         return TokenEvent(output.thought_id, token, logprob)
-
-    def _given(self, path: SegmentOutput) -> int | None:
-        """The next token of a path that is given rather than thought."""
-        if self.request.given_paths is None:
-            return None
-        given = self.request.given_paths[self.request.thought_ids.index(path.thought_id)]
-        written = len(path.token_ids) - 1
-        return given[written] if written < len(given) else self._closing(path.thought_id)
 
     def _retire(self) -> None:
         """Move finished paths behind the live ones, in the cache too."""

@@ -70,7 +70,8 @@ def load_weights(
     with ExitStack() as stack:
         reader = _Reader(folder, stack, device, dtype)
         c, D = config, config.head_dim
-        has_thoughts = reader.has(THOUGHT_EMBEDDING.format(0))
+        tables = [THOUGHT_EMBEDDING.format(i) for i in range(c.num_layers)]
+        has_thoughts = any(reader.has(name) for name in tables)
         layers = []
         for i in range(c.num_layers):
             prefix = f"model.layers.{i}."
@@ -88,8 +89,7 @@ def load_weights(
             mlp, mlp_sizes = ["mlp.gate_proj", "mlp.up_proj"], [c.intermediate_size] * 2
             thought = None
             if has_thoughts:
-                name = THOUGHT_EMBEDDING.format(i)
-                thought = reader.take(name, (reader.shape(name)[0], D))
+                thought = reader.take(tables[i], (reader.shape(tables[0])[0], D))
             layers.append(
                 LayerWeights(
                     input_norm=take("input_layernorm.weight", c.hidden_size),

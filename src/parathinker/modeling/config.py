@@ -50,13 +50,7 @@ class DecoderConfig:
         path = folder / "config.json"
         if not path.is_file():
             raise CheckpointError(f"{folder} is no model folder: it has no config.json")
-        try:
-            raw = json.loads(path.read_text("utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(raw, dict):
-            raise CheckpointError(f"{path} should hold a JSON object")
-        return cls.from_dict(raw, str(path))
+        return cls.from_dict(read_json_object(path), str(path))
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str = "config.json") -> DecoderConfig:
@@ -108,6 +102,21 @@ class DecoderConfig:
             raise CheckpointError(f"{where}: {error}") from error
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A model folder's JSON file.
+
+    Raises:
+        CheckpointError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} should hold a JSON object")
+    return found
+
+
 def _rope(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """RoPE parameters in one form, from either layout that transformers has written."""
     rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
@@ -128,5 +137,6 @@ def _rope(raw: dict[str, Any], where: str) -> dict[str, Any]:
 def _sliding_window(raw: dict[str, Any]) -> int | None:
     if not raw.get("use_sliding_window", raw.get("model_type") == "mistral"):
         return None
-    window = raw.get("sliding_window")
+    # transformers' default where an old Mistral's config.json does not say.
+    window = raw.get("sliding_window", 4096 if raw.get("model_type") == "mistral" else None)
     return int(window) if window else None

@@ -37,7 +37,8 @@ def resolve_model(name: str) -> Path:
             raise CheckpointError(
                 f"{name!r} is no folder here, and the hub did not give it: {error}"
             ) from error
+    known = ", ".join(embedded_models()) or "there is none"
     raise CheckpointError(
-        f"unknown model {name!r}: not an embedded model ({', '.join(embedded_models())}), "
+        f"unknown model {name!r}: not an embedded model ({known}), "
         "not a folder, not a hub id like 'owner/name'"
     )

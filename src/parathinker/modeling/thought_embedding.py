@@ -63,7 +63,7 @@ def load_thought_embeddings(model: nn.Module, folder: Path) -> bool:
     Without any in the folder nothing is attached.
 
     Raises:
-        CheckpointError: only some layers have a table.
+        CheckpointError: only some layers have a table, or one of another shape.
     """
     from safetensors import safe_open
 
@@ -76,10 +76,16 @@ def load_thought_embeddings(model: nn.Module, folder: Path) -> bool:
         return False
     rows = next(iter(tables.values())).shape[0]
     attach_thought_embeddings(model, rows)
-    absent, _ = model.load_state_dict(tables, strict=False)
-    absent = [name for name in absent if PARAMETER in name]
-    if absent:
-        raise CheckpointError(f"{folder} lacks {absent[0]} while other layers have theirs")
+    parameters = {n: p for n, p in model.named_parameters() if is_thought_embedding(n)}
+    for name, parameter in parameters.items():
+        if name not in tables:
+            raise CheckpointError(f"{folder} lacks {name} while other layers have theirs")
+        if tables[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{folder}: tensor {name} has shape {list(tables[name].shape)}, expected "
+                f"{list(parameter.shape)}"
+            )
+    model.load_state_dict(tables, strict=False)
     return True
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from parathinker.data.products import ProductsSource
@@ -201,6 +201,8 @@ def _run_stage(
         data_collator=_only_item,
         callbacks=list(callbacks),
     )
+    # disable_tqdm brings a callback that prints raw dicts; progress is the caller's to show.
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
 
 
