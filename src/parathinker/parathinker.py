@@ -123,6 +123,8 @@ class ParaThinker:
         Raises:
             UsageError: an empty question, one that does not fit the context, too many paths.
         """
+        if not isinstance(question, (str, Sequence)):
+            raise UsageError(f"a question should be a text, or a list of texts; got {question!r}")
         questions = [question] if isinstance(question, str) else list(question)
         prepared = [self._prepare(q, params or ThinkingParams()) for q in questions]
         answers = self._run(prepared)

@@ -70,6 +70,15 @@ def test_each_segment_is_padded_by_itself(codec: PromptCodec) -> None:
     )
 
 
+def test_summaries_can_weigh_more_than_paths(codec: PromptCodec) -> None:
+    encoded = encode_example(EXAMPLE, codec, random.Random(0))
+    batch = collate([encoded], pad_id=0, summary_weight=7.0)
+    weights, labels = batch["loss_weights"], batch["shift_labels"]
+    summary = sum(x != IGNORED for x in encoded.labels[-1])
+    paths = sum(x != IGNORED for s in encoded.labels[:-1] for x in s)
+    assert float(weights[labels != IGNORED].sum()) == paths + 7.0 * summary  # type: ignore[index]
+
+
 def test_more_paths_than_control_tokens_are_refused(codec: PromptCodec) -> None:
     many = Example("q", tuple(PathText("x") for _ in range(codec.control.max_paths + 1)), None)
     with pytest.raises(UsageError, match="this model has"):

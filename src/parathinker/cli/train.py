@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Train a model into a parallel thinker. A rerun goes on where a broken-off run stopped.
 
-    SIGTERM and Ctrl-C save a checkpoint and exit with 0.
+    SIGTERM and Ctrl-C save a checkpoint first; they exit with 0 and 130.
 
     Example: parathinker train recipes/tiny.yaml --output runs/tiny
     """
@@ -48,10 +48,13 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     console.print(f"Training {read.name} into {folder} (watch it: tensorboard --logdir {folder})")
-    if run(read, folder, (_progress(console),)):
-        console.print(f"Done: {folder / 'model'}")
-    else:
-        console.print("Stopped; a checkpoint is saved. The same command goes on from there.")
+    stopped = "Stopped; a checkpoint is saved. The same command goes on from there."
+    try:
+        done = run(read, folder, (_progress(console),))
+    except KeyboardInterrupt:
+        console.print(stopped)
+        raise
+    console.print(f"Done: {folder / 'model'}" if done else stopped)
 
 
 def _progress(console: Console) -> Any:

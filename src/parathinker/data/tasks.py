@@ -87,7 +87,11 @@ def read_example_problems(folder: Path) -> list[ExampleProblem]:
             "of your own instead"
         )
     problems = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file} is not valid UTF-8: {error}") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -95,7 +99,7 @@ def read_example_problems(folder: Path) -> list[ExampleProblem]:
             problems.append(ExampleProblem(str(raw["question"]), str(raw["answer"])))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{file}:{number}: should be a JSON object with 'question' and 'answer': {error!r}"
+                f"{file}:{number}: should be a JSON object with 'question' and 'answer'"
             ) from error
     if not problems:
         raise CheckpointError(f"{file} holds no example problems")

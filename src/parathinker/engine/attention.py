@@ -90,69 +90,104 @@ class _StrandWork:
         ]
         lengths = strand.cache.lengths[: strand.members]
         self._own_length = max(lengths)
-        self._own_mask = (
-            _length_mask(lengths, device, dtype)
-            if strand.tokens == 1
-            else _causal_mask(lengths, strand.tokens, device, dtype)
-        )
+        # A segment that begins in this forward is plainly causal and needs no mask.
+        self._own_causal = strand.tokens > 1 and min(lengths) == max(lengths) == strand.tokens
+        if strand.tokens == 1:
+            self._own_mask = _length_mask(lengths, device, dtype)
+        elif not self._own_causal:
+            self._own_mask = _causal_mask(lengths, strand.tokens, device, dtype)
+        else:
+            self._own_mask = None
 
     def write(self, layer: int, k_NKD: Tensor, v_NKD: Tensor) -> None:
         self._strand.cache.write(layer, self._owners_N, self._slots_N, k_NKD, v_NKD)
 
     def read(self, layer: int, q_NHD: Tensor) -> Tensor:
-        M, T = self._strand.members, self._strand.tokens
-        K = self._strand.cache.read(layer, 1, 1)[0].shape[1]
+        M, T, K = self._strand.members, self._strand.tokens, self._strand.cache.kv_heads
         N, H, D = q_NHD.shape
         G = H // K
         q_MTKGD = q_NHD.view(M, T, K, G, D)
-        outs, sums = [], []
-        if self._contexts:
-            # Every member reads the same context: their queries go through as one.
-            q_1KQD = q_MTKGD.permute(2, 0, 1, 3, 4).reshape(1, K, N * G, D)
-            for cache, length, mask in self._contexts:
-                k, v = cache.read(layer, cache.members, length)
-                out, lse = attend(q_1KQD.expand(cache.members, -1, -1, -1), k, v, mask)
-                outs.append(out)
-                sums.append(lse)
-        k, v = self._strand.cache.read(layer, M, self._own_length)
-        q_MKQD = q_MTKGD.permute(0, 2, 1, 3, 4).reshape(M, K, T * G, D)
-        mask = self._own_mask
-        if mask is not None and T > 1:
-            mask = mask.repeat_interleave(G, dim=2)
-        out_MKQD, lse_MKQ = attend(q_MKQD, k, v, mask)
-        out_MTKGD = out_MKQD.view(M, K, T, G, D).permute(0, 2, 1, 3, 4)
-        own_NHD = out_MTKGD.reshape(N, H, D)
-        if not outs:
+        own_MTKGD, own_lse_MTKG = self._read_own(layer, q_MTKGD)
+        own_NHD = own_MTKGD.reshape(N, H, D)
+        if not self._contexts:
             return own_NHD
-        own_lse = lse_MKQ.view(M, K, T, G).permute(0, 2, 1, 3).reshape(1, N, H)
+        # Every member reads the same context: their queries go through as one.
+        q_1KQD = q_MTKGD.permute(2, 0, 1, 3, 4).reshape(1, K, N * G, D)
+        outs, sums = [], []
+        for cache, length, mask in self._contexts:
+            k, v = cache.read(layer, cache.members, length)
+            out, lse = attend(q_1KQD.expand(cache.members, -1, -1, -1), k, v, mask)
+            outs.append(out)
+            sums.append(lse)
         out_PKQD, lse_PKQ = torch.cat(outs), torch.cat(sums)
         out_PNHD = out_PKQD.unflatten(2, (N, G)).permute(0, 2, 1, 3, 4).reshape(-1, N, H, D)
         lse_PNH = lse_PKQ.unflatten(2, (N, G)).permute(0, 2, 1, 3).reshape(-1, N, H)
-        weights_PNH = torch.softmax(torch.cat([lse_PNH, own_lse]), dim=0).to(q_NHD.dtype)
+        own_lse_1NH = own_lse_MTKG.reshape(1, N, H)
+        weights_PNH = torch.softmax(torch.cat([lse_PNH, own_lse_1NH]), dim=0).to(q_NHD.dtype)
         parts_PNHD = torch.cat([out_PNHD, own_NHD[None]])
         return (parts_PNHD * weights_PNH[..., None]).sum(0)
 
+    def _read_own(self, layer: int, q_MTKGD: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention of each member to its own segment, causally: [M, T, K, G, D], [M, T, K, G]."""
+        M, T, K, G, D = q_MTKGD.shape
+        k_MKSD, v_MKSD = self._strand.cache.read(layer, M, self._own_length)
+        mask = self._own_mask
+        if T == 1:
+            q_MKGD = q_MTKGD[:, 0]
+            out_MKGD, lse_MKG = attend(q_MKGD, k_MKSD, v_MKSD, mask)
+            return out_MKGD[:, None], lse_MKG[:, None]
+        # Query heads of a kv head stand as heads here, so that one causal mask fits all.
+        q_BGTD = q_MTKGD.permute(0, 2, 3, 1, 4).reshape(M * K, G, T, D)
+        k_BGSD, v_BGSD = (x.flatten(0, 1)[:, None].expand(-1, G, -1, -1) for x in (k_MKSD, v_MKSD))
+        if mask is not None:
+            mask = mask.expand(-1, K, -1, -1).flatten(0, 1)[:, None]
+        out_BGTD, lse_BGT = attend(q_BGTD, k_BGSD, v_BGSD, mask, self._own_causal)
+        return (
+            out_BGTD.view(M, K, G, T, D).permute(0, 3, 1, 2, 4),
+            lse_BGT.view(M, K, G, T).permute(0, 3, 1, 2),
+        )
+
 
 def attend(
-    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None
+    q_BKQD: Tensor,
+    k_BKSD: Tensor,
+    v_BKSD: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention and the log-sum-exp of its scores.
 
     Args:
         mask: added to the scores; broadcasts to [B, K, Q, S].
+        causal: query i sees keys 0 to i; in place of a mask.
 
     Returns:
         Output [B, K, Q, D] and log-sum-exp [B, K, Q] in float32.
     """
-    scale = q_BKQD.shape[-1] ** -0.5
-    if q_BKQD.device.type == "cpu":
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q_BKQD, k_BKSD, v_BKSD, 0.0, False, attn_mask=mask, scale=scale
-        )
-        return out, lse
-    scores = torch.matmul(q_BKQD, k_BKSD.transpose(-1, -2)).float() * scale
+    on_cpu = q_BKQD.device.type == "cpu"
+    return (attend_on_cpu if on_cpu else attend_anywhere)(q_BKQD, k_BKSD, v_BKSD, mask, causal)
+
+
+def attend_on_cpu(
+    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """:func:`attend` by PyTorch's flash kernel for CPUs, which never writes the scores out."""
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q_BKQD, k_BKSD, v_BKSD, 0.0, causal, attn_mask=mask, scale=q_BKQD.shape[-1] ** -0.5
+    )
+    return out, lse
+
+
+def attend_anywhere(
+    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """:func:`attend` by matrix products, on any device."""
+    scores = torch.matmul(q_BKQD, k_BKSD.transpose(-1, -2)).float() * q_BKQD.shape[-1] ** -0.5
     if mask is not None:
         scores = scores + mask.float()
+    if causal:
+        hidden_QS = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden_QS, -torch.inf)
     lse = scores.logsumexp(-1)
     weights = torch.exp(scores - lse[..., None]).to(v_BKSD.dtype)
     return torch.matmul(weights, v_BKSD), lse

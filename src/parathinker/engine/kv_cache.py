@@ -28,6 +28,7 @@ class SiblingCache:
         capacity: int = _FIRST_CAPACITY,
     ) -> None:
         self.lengths = [0] * members
+        self.kv_heads = config.num_kv_heads
         shape = (config.num_layers, members, config.num_kv_heads, capacity, config.head_dim)
         # Zeros, because attention reads what lies behind a shorter sibling's end, at weight zero,
         # and zero times whatever the memory held before may be NaN.

@@ -254,7 +254,6 @@ class RunningRequest:
 
     def _accept_paths(self, tokens: Sequence[int], logprobs: Sequence[float | None]) -> list[Event]:
         live = self._order[: self._live]
-        out_of_budget = self._out_of_budget(len(live))
         taken: dict[int, tuple[int, float | None]] = {}
         for path, token, logprob in zip(live, tokens, logprobs, strict=True):
             closing = self._closing(path.thought_id)
@@ -263,16 +262,16 @@ class RunningRequest:
                 path.finish_reason = STOP
             elif path.ending:
                 token, logprob, path.finish_reason = closing, None, STOP
-            elif last_slot or out_of_budget:
+            elif last_slot:
                 token, logprob, path.finish_reason = closing, None, LENGTH
             taken[path.thought_id] = token, logprob
-        finished = sum(path.finish_reason is not None for path in self.paths)
-        if finished >= self.request.paths_to_finish:
-            # The others end here too: this step's token gives way to their closing token.
-            for path in live:
-                if path.finish_reason is None:
-                    path.finish_reason = CUT
-                    taken[path.thought_id] = self._closing(path.thought_id), None
+        growing = [path for path in live if path.finish_reason is None]
+        ended = CUT if self._enough_finished() else LENGTH
+        if ended == CUT or self._out_of_budget(len(live), len(growing)):
+            # These end here too: this step's token gives way to their closing token.
+            for path in growing:
+                path.finish_reason = ended
+                taken[path.thought_id] = self._closing(path.thought_id), None
 
         events: list[Event] = []
         for path in self.paths:
@@ -334,12 +333,16 @@ class RunningRequest:
             return True
         return self.request.stop is not None and self.request.stop(output.token_ids[forced:])
 
-    def _out_of_budget(self, growing: int) -> bool:
-        """Whether only the closing tokens of this step still fit the budget."""
+    def _enough_finished(self) -> bool:
+        finished = sum(path.finish_reason is not None for path in self.paths)
+        return finished >= self.request.paths_to_finish
+
+    def _out_of_budget(self, live: int, growing: int) -> bool:
+        """Whether the budget lacks closing tokens for the paths that would grow on."""
         if self.request.budget is None:
             return False
         written = sum(len(path.token_ids) - 1 for path in self.paths)
-        return written + 2 * growing > self.request.budget
+        return written + live + growing > self.request.budget
 
     def _closing(self, thought_id: int) -> int:
         control = self._control

@@ -67,7 +67,9 @@ def _draw(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
         sorted_RV = sorted_RV.where(rank_V < column([row.top_k or size for row in rows]), 0.0)
         sorted_RV = sorted_RV / sorted_RV.sum(-1, keepdim=True)
         before_RV = sorted_RV.cumsum(-1) - sorted_RV
-        sorted_RV = sorted_RV.where(before_RV < column([row.top_p for row in rows]), 0.0)
+        # Rounding may lift the sum to 1 before the last token, which top_p = 1 keeps all the same.
+        top_p = [row.top_p if row.top_p < 1 else torch.inf for row in rows]
+        sorted_RV = sorted_RV.where(before_RV < column(top_p), 0.0)
         probs_RV = torch.zeros_like(probs_RV).scatter(-1, order_RV, sorted_RV)
     cumulative_RV = probs_RV.cumsum(-1)
     target_R1 = column([row.uniform for row in rows]) * cumulative_RV[:, -1:]

@@ -102,11 +102,14 @@ def _next_tokens(tokens: list[int], forced: int) -> list[int]:
     ]
 
 
-def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, object]:
+def collate(
+    examples: Sequence[EncodedExample], pad_id: int, summary_weight: float = 1.0
+) -> dict[str, object]:
     """One batch of examples whose graphs have the same shape (kinds and parents).
 
     Returns:
         ``input_ids``, ``position_ids``, ``thought_ids``, ``shift_labels``: int64 [B, S];
+        ``loss_weights``: float32 [B, S], 1 on paths and ``summary_weight`` on summaries;
         ``thought_layout``: the :class:`BatchLayout`.
 
     Raises:
@@ -127,6 +130,7 @@ def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, object
     labels_BS = torch.full(size, IGNORED, dtype=torch.long)
     positions_BS = torch.zeros(size, dtype=torch.long)
     thought_ids_BS = torch.zeros(size, dtype=torch.long)
+    weights_BS = torch.ones(size)
     valid_BS = torch.zeros(size, dtype=torch.bool)
     for row, example in enumerate(examples):
         flat = 0
@@ -138,6 +142,8 @@ def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, object
             labels_BS[row, here] = torch.tensor(example.labels[i])
             positions_BS[row, here] = torch.tensor(positions[there])
             thought_ids_BS[row, here] = torch.tensor(thought_ids[there])
+            if example.graph.segments[i].kind is Kind.SUMMARY:
+                weights_BS[row, here] = summary_weight
             valid_BS[row, here] = True
             flat += len(tokens)
 
@@ -163,6 +169,7 @@ def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, object
         "position_ids": positions_BS,
         "thought_ids": thought_ids_BS,
         "shift_labels": labels_BS,
+        "loss_weights": weights_BS,
         "thought_layout": BatchLayout(tuple(widths), tuple(layouts)),
     }
 

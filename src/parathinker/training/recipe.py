@@ -82,6 +82,8 @@ class StageRecipe:
     weight_decay: float = 0.05
     adam_beta2: float = 0.999
     max_grad_norm: float = 0.5
+    summary_weight: float = 1.0
+    """Weight of the loss on summaries, that on paths being 1: summaries are short."""
     bf16: bool = False
     """bfloat16 autocast; weights and optimiser stay in float32."""
     save_steps: int = 200
@@ -91,8 +93,9 @@ class StageRecipe:
         for name in ("steps", "batch_tokens", "save_steps", "logging_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"recipe: stage {self.name!r}: {name} must be 1 or more")
-        if not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"recipe: stage {self.name!r}: learning_rate must be above 0")
+        for name in ("learning_rate", "summary_weight"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"recipe: stage {self.name!r}: {name} must be above 0")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Batches(Dataset[dict[str, Any]]):
     def __init__(self, stage: StageRecipe, codec: PromptCodec, seed: int, prefix: str) -> None:
         self._codec, self._seed, self._prefix = codec, seed, prefix
         self._steps, self._budget, self._data = stage.steps, stage.batch_tokens, stage.data
+        self._summary_weight = stage.summary_weight
         self._example = _example_maker(stage.data, seed)
 
     def __len__(self) -> int:
@@ -50,7 +51,9 @@ class Batches(Dataset[dict[str, Any]]):
             encoded.append(encode_example(example, self._codec, rng, self._prefix))
             tokens += encoded[-1].graph.length
         pad = self._codec.control.pad
-        return collate(encoded, pad_id=self._codec.control.summary_close if pad is None else pad)
+        if pad is None:
+            pad = self._codec.control.summary_close
+        return collate(encoded, pad, self._summary_weight)
 
 
 def _example_maker(data: DataRecipe, seed: int) -> Callable[[random.Random, int], Example]:
@@ -75,7 +78,7 @@ def _example_maker(data: DataRecipe, seed: int) -> Callable[[random.Random, int]
 
 
 class ParaThinkerTrainer(Trainer):
-    """``Trainer`` whose loss is the mean over labelled positions, labels being shifted already."""
+    """``Trainer`` with a weighted mean loss over labelled positions; labels are shifted already."""
 
     model_accepts_loss_kwargs = True
 
@@ -87,17 +90,18 @@ class ParaThinkerTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         inputs = dict(inputs)
-        labels_BS = inputs.pop("shift_labels")
+        labels_BS, weights_BS = inputs.pop("shift_labels"), inputs.pop("loss_weights")
         # Logits only where some example has a label: a long prompt costs no vocabulary-wide rows.
         columns = (labels_BS != IGNORED).any(dim=0).nonzero()[:, 0]
         outputs = model(**inputs, logits_to_keep=columns, use_cache=False)
-        labels_BS = labels_BS[:, columns]
-        total = F.cross_entropy(
+        labels_BS, weights_BS = labels_BS[:, columns], weights_BS[:, columns]
+        losses = F.cross_entropy(
             outputs.logits.flatten(0, 1).float(),
             labels_BS.flatten(),
             ignore_index=IGNORED,
-            reduction="sum",
+            reduction="none",
         )
+        total = (losses * weights_BS.flatten()).sum()
         count = (
             num_items_in_batch if num_items_in_batch is not None else (labels_BS != IGNORED).sum()
         )
@@ -106,10 +110,10 @@ class ParaThinkerTrainer(Trainer):
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGTERM and SIGINT: finish the step, save a checkpoint, stop."""
+    """SIGTERM and SIGINT: finish the step, save a checkpoint, stop. A second one stops at once."""
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.received: int | None = None
 
     def __enter__(self) -> StopOnSignal:
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -119,11 +123,13 @@ class StopOnSignal(TrainerCallback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, *_: object) -> None:
-        self.stopped = True
+    def _note(self, number: int, _: object) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self.stopped:
+        if self.received is not None:
             control.should_save = True
             control.should_training_stop = True
         return control
@@ -136,9 +142,10 @@ def train(recipe: Recipe, output: Path, callbacks: tuple[TrainerCallback, ...] =
     with the same batches and losses as an unbroken run.
 
     Returns:
-        True when all stages are done, False after a stop by signal (a rerun goes on).
+        True when all stages are done, False after SIGTERM; a rerun goes on.
 
     Raises:
+        KeyboardInterrupt: after SIGINT, a checkpoint being saved; a rerun goes on.
         UsageError: ``output`` holds a run of another recipe.
     """
     model, tokenizer = build_model(recipe.model, recipe.seed)
@@ -150,7 +157,9 @@ def train(recipe: Recipe, output: Path, callbacks: tuple[TrainerCallback, ...] =
                 model, tokenizer = load_model(str(folder / "model"))
                 continue
             _run_stage(recipe, stage, number, folder, model, tokenizer, (stop, *callbacks))
-            if stop.stopped:
+            if stop.received == signal.SIGINT:
+                raise KeyboardInterrupt
+            if stop.received is not None:
                 return False
             _save(model, tokenizer, folder / "model")
             (folder / "done").touch()
