@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,11 +18,11 @@ from parathinker.modeling.masks import additive_mask, dense_mask
 def any_graphs(draw) -> ThoughtGraph:
     """Any acyclic graph: every segment picks parents among those before it."""
     graph = ThoughtGraph()
-    for index in range(draw(st.integers(1, 9))):
+    for index in range(draw(st.integers(1, 7))):
         parents = draw(st.sets(st.integers(0, index - 1), max_size=4)) if index else set()
         kind = draw(st.sampled_from(list(Kind)))
         thought_id = draw(st.integers(1, 31)) if kind is Kind.PATH else 0
-        graph.add(kind, draw(st.integers(0, 5)), parents, thought_id)
+        graph.add(kind, draw(st.integers(0, 3)), parents, thought_id)
     return graph
 
 
@@ -29,11 +30,11 @@ def any_graphs(draw) -> ThoughtGraph:
 def chats(draw) -> ThoughtGraph:
     """Rounds of prompt, paths and summary; the next round hangs under the summary before."""
     graph, under = ThoughtGraph(), ()
-    length = st.integers(0, 6)
+    length = st.integers(0, 3)
     for _ in range(draw(st.integers(1, 3))):
         prompt = graph.add(Kind.PROMPT, draw(length), under)
         for _ in range(draw(st.integers(1, 2))):
-            ids = range(1, draw(st.integers(1, 5)) + 1)
+            ids = range(1, draw(st.integers(1, 3)) + 1)
             paths = [graph.add(Kind.PATH, draw(length), (prompt,), i) for i in ids]
             prompt = graph.add(Kind.SUMMARY, draw(length), (prompt, *paths))
         under = (prompt,)
@@ -115,7 +116,7 @@ def test_sibling_groups_partition_the_segments_into_runs_that_read_the_same(grap
     for group in groups:
         assert len({graph.ancestors(i) for i in group}) == 1
         assert not any(is_ancestor(graph, i, of=j) for i in group for j in group)
-    for one, following in zip(groups, groups[1:], strict=False):
+    for one, following in pairwise(groups):
         assert graph.ancestors(one[0]) != graph.ancestors(following[0])
 
 

@@ -14,27 +14,8 @@ from parathinker.tokens import (
 )
 from tiny_models import EOS, byte_tokenizer, fast_tokenizer
 
-RELEASED = [
-    "<think1>",
-    "</think1>",
-    "<think2>",
-    "</think2>",
-    "<think3>",
-    "</think3>",
-    "<think4>",
-    "</think4>",
-    "<think5>",
-    "</think5>",
-    "<think6>",
-    "</think6>",
-    "<think7>",
-    "</think7>",
-    "<think8>",
-    "</think8>",
-    "<summary>",
-    "</summary>",
-    "<vllm_pad>",
-]
+PATHS = [f"<{slash}think{i}>" for i in range(1, 9) for slash in ("", "/")]
+RELEASED = [*PATHS, "<summary>", "</summary>", "<vllm_pad>"]
 
 
 @pytest.fixture(params=["tokenizers", "transformers"])

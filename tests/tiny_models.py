@@ -69,7 +69,7 @@ def build_model(
     }
     options.update(config)
     settings = AutoConfig.for_model(model_type, **options)
-    settings.head_dim = 16  # some architectures take it only as an attribute
+    settings.head_dim = options["head_dim"]  # some architectures take it only as an attribute
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32).eval()

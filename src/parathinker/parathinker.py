@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path as FilePath
-from typing import overload
+from typing import TypeVar, overload
 
 import torch
 
@@ -42,6 +42,7 @@ from parathinker.params import (
 )
 from parathinker.prompt import PromptCodec
 
+_T = TypeVar("_T")
 _STOP_WINDOW = 64
 """A stop text is looked for in so many last tokens, plus one for each of its bytes."""
 
@@ -66,6 +67,7 @@ class ParaThinker:
                 f"{decoder.config.vocab_size} entries; resize its embedding to the tokenizer"
             )
         self.config = decoder.config
+        self._defaults = _own_defaults(decoder.config)
         self._codec, self._end_ids = codec, end_ids - codec.control.ids
         self._decoder = decoder
         self._engine = Engine(decoder, codec.control)
@@ -215,16 +217,12 @@ class ParaThinker:
                 f"paths should be at most {self.max_paths} for this model; got {params.paths}. "
                 "More need control tokens and training: set model.max_paths in the recipe"
             )
-        own = self.config.parathinker
-        temperature = params.temperature
-        if temperature is None:
-            temperature = float(own.get("temperature", DEFAULT_TEMPERATURE))
-        summary_temperature = params.summary_temperature
-        if summary_temperature is None:
-            summary_temperature = float(own.get("summary_temperature", temperature))
-        prefix = params.summary_prefix
-        if prefix is None:
-            prefix = str(own.get("summary_prefix", ""))
+        own = self._defaults
+        temperature = _first(params.temperature, own.temperature, DEFAULT_TEMPERATURE)
+        summary_temperature = _first(
+            params.summary_temperature, own.summary_temperature, temperature
+        )
+        prefix = _first(params.summary_prefix, own.summary_prefix, "")
         seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
         prompt = self._codec.encode_question(question)
         if not prompt:
@@ -262,7 +260,7 @@ class ParaThinker:
 
     def _token_limits(self, params: ThinkingParams, prompt: int, prefix: int) -> tuple[int, int]:
         """Most tokens of a path and of the summary; what the caller set must fit the context."""
-        own = self.config.parathinker
+        own = self._defaults
         # Beside their limits, a path has its opening token and a summary its forced beginning.
         room = self.config.max_context - prompt - prefix - 2
         if room < 2:
@@ -272,11 +270,11 @@ class ParaThinker:
             )
         summary = params.max_summary_tokens
         if summary is None:
-            summary = int(own.get("max_summary_tokens", DEFAULT_MAX_SUMMARY_TOKENS))
+            summary = own.max_summary_tokens or DEFAULT_MAX_SUMMARY_TOKENS
             summary = min(summary, max(1, room // 4))
         path = params.max_path_tokens
         if path is None:
-            path = int(own.get("max_path_tokens", DEFAULT_MAX_PATH_TOKENS))
+            path = own.max_path_tokens or DEFAULT_MAX_PATH_TOKENS
             path = min(path, max(1, room - summary))
         if path + summary > room:
             raise UsageError(
@@ -342,6 +340,21 @@ class ParaThinker:
             ),
             params=params,
         )
+
+
+def _own_defaults(config: DecoderConfig) -> ThinkingParams:
+    """Defaults that a checkpoint carries in its ``config.json``."""
+    names = ("temperature", "summary_temperature", "max_path_tokens", "max_summary_tokens")
+    own = {n: v for n, v in config.parathinker.items() if n in (*names, "summary_prefix")}
+    try:
+        return ThinkingParams(**own)
+    except UsageError as error:
+        raise CheckpointError(f"config.json, section parathinker: {error}") from error
+
+
+def _first(*choices: _T | None) -> _T:
+    """The first choice that was made."""
+    return next(choice for choice in choices if choice is not None)
 
 
 def _device(name: str) -> torch.device:

@@ -74,8 +74,8 @@ def test_final_screen_says_what_the_answer_holds(
 def test_summary_longer_than_the_screen_is_shown_whole(
     endless_model: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    long = ["--max-path-tokens", "5", "--max-summary-tokens", "1500"]
-    terminal = TerminalRun(arguments(endless_model, *long), 80, 24)
+    long = ["--max-path-tokens", "5", "--max-summary-tokens", "700"]
+    terminal = TerminalRun(arguments(endless_model, *long), 60, 16)
     assert terminal.finish() == 0
     everything = "\n".join([*terminal.screen.history, *terminal.screen.lines])
     # Frames of the time before have been wiped out by the last one.

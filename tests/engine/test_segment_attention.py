@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parathinker.engine import attention
@@ -151,7 +151,6 @@ def test_a_segment_can_grow_by_chunks(attend):
     assert r.step(("paths", 2, 2, ("prompt",))) < 2e-5
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 9)),
     st.sampled_from([0.1, 1.0, 30.0]),

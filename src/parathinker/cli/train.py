@@ -43,8 +43,8 @@ def train(
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
     # Its reports name thought embeddings as unexpected tensors before they are attached.
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if threads is not None:
         torch.set_num_threads(threads)
     console.print(f"Training {read.name} into {folder} (watch it: tensorboard --logdir {folder})")
@@ -66,9 +66,7 @@ def _progress(console: Console) -> Any:
             self.stage = Path(args.output_dir).name
             self.began, self.first = time.monotonic(), state.global_step
 
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any
-        ) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if not logs or "loss" not in logs:
                 return
             pace = (time.monotonic() - self.began) / max(1, state.global_step - self.first)

@@ -12,6 +12,11 @@ from parathinker.errors import CheckpointError
 SUPPORTED_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 SUPPORTED_ACTIVATIONS = ("silu",)
+_ROPE_NEEDS = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("factor",),
+}
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,10 @@ class DecoderConfig:
         if activation not in SUPPORTED_ACTIVATIONS:
             raise CheckpointError(f"{where}: hidden_act {activation!r} is not supported (silu is)")
         try:
-            heads = int(raw["num_attention_heads"])
-            hidden = int(raw["hidden_size"])
+            heads = _size(raw, "num_attention_heads")
+            hidden = _size(raw, "hidden_size")
             rope = _rope(raw, where)
-            context = int(raw["max_position_embeddings"])
+            context = _size(raw, "max_position_embeddings")
             if rope.get("rope_type") == "yarn":
                 # YaRN checkpoints may state the context before scaling.
                 original = rope.get("original_max_position_embeddings")
@@ -77,10 +82,10 @@ class DecoderConfig:
             window = _sliding_window(raw)
             return cls(
                 model_type=model_type,
-                vocab_size=int(raw["vocab_size"]),
+                vocab_size=_size(raw, "vocab_size"),
                 hidden_size=hidden,
-                intermediate_size=int(raw["intermediate_size"]),
-                num_layers=int(raw["num_hidden_layers"]),
+                intermediate_size=_size(raw, "intermediate_size"),
+                num_layers=_size(raw, "num_hidden_layers"),
                 num_heads=heads,
                 num_kv_heads=int(raw.get("num_key_value_heads") or heads),
                 head_dim=int(raw.get("head_dim") or hidden // heads),
@@ -117,6 +122,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return found
 
 
+def _size(raw: dict[str, Any], name: str) -> int:
+    size = int(raw[name])
+    if size < 1:
+        raise ValueError(f"{name} should be 1 or more, got {size}")
+    return size
+
+
 def _rope(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """RoPE parameters in one form, from either layout that transformers has written."""
     rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
@@ -127,6 +139,8 @@ def _rope(raw: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where}: rope type {rope['rope_type']!r} is not supported; supported: "
             f"{', '.join(SUPPORTED_ROPE_TYPES)}"
         )
+    for name in _ROPE_NEEDS.get(rope["rope_type"], ()):
+        float(rope[name])
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise CheckpointError(f"{where}: partial_rotary_factor other than 1 is not supported")
     if rope["rope_type"] in ("yarn", "llama3"):

@@ -11,7 +11,8 @@ from parathinker.graph import ThoughtGraph
 def dense_mask(graph: ThoughtGraph) -> Tensor:
     """Which token sees which: bool [S, S], row = query, column = key, S = ``graph.length``."""
     owner_S = torch.tensor(graph.token_segments(), dtype=torch.long)
-    reads = torch.tensor(graph.reads(), dtype=torch.bool)
+    count = len(graph.segments)
+    reads = torch.tensor(graph.reads(), dtype=torch.bool).view(count, count)
     index_S = torch.arange(len(owner_S))
     same_SS = owner_S[:, None] == owner_S[None, :]
     causal_SS = index_S[:, None] >= index_S[None, :]

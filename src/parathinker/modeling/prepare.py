@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
 from parathinker.tokens import add_control_tokens
@@ -48,7 +49,7 @@ def prepare_model(
     try:
         # The rows of new tokens are drawn: the same ones every time.
         transformers.set_seed(0)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype="auto", use_safetensors=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)

@@ -36,14 +36,16 @@ def rotate(x_NHD: Tensor, cos_N1D: Tensor, sin_N1D: Tensor) -> Tensor:
 def _inverse_frequencies(config: DecoderConfig) -> tuple[Tensor, float]:
     """Inverse frequencies [D/2] and the factor on cosines and sines."""
     dim, base, scaling = config.head_dim, config.rope_theta, config.rope_scaling
-    plain = 1.0 / base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    # Divided in the order in which transformers does it: far positions magnify every rounding.
+    powers = base ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    plain = 1.0 / powers
     kind = scaling.get("rope_type")
     if kind == "linear":
         return plain / float(scaling["factor"]), 1.0
     if kind == "llama3":
         return _llama3(plain, scaling), 1.0
     if kind == "yarn":
-        return _yarn(plain, dim, base, scaling)
+        return _yarn(powers, dim, base, scaling)
     return plain, 1.0
 
 
@@ -58,7 +60,7 @@ def _llama3(plain: Tensor, scaling: dict[str, float]) -> Tensor:
     return (1 - blend) * plain / factor + blend * plain
 
 
-def _yarn(plain: Tensor, dim: int, base: float, scaling: dict[str, float]) -> tuple[Tensor, float]:
+def _yarn(powers: Tensor, dim: int, base: float, scaling: dict[str, float]) -> tuple[Tensor, float]:
     """YaRN (arXiv 2309.00071): blend by how often a dimension turns within the original context."""
     factor = float(scaling["factor"])
     original = float(scaling["original_max_position_embeddings"])
@@ -83,4 +85,5 @@ def _yarn(plain: Tensor, dim: int, base: float, scaling: dict[str, float]) -> tu
             attention = mscale(scaling["mscale"]) / mscale(scaling["mscale_all_dim"])
         else:
             attention = mscale(1.0)
-    return plain / factor * (1 - keep) + plain * keep, float(attention)
+    stretched, plain = 1.0 / (factor * powers), 1.0 / powers
+    return stretched * (1 - keep) + plain * keep, float(attention)
