@@ -74,7 +74,8 @@ def reference_logits(
     visible_SS = causal_SS & ((query_S1 == key_1S) | (key_1S == 0) | (query_S1 == last))
     if drop_path is not None:
         visible_SS &= ~((query_S1 == last) & (key_1S == drop_path))
-    mask = torch.zeros(visible_SS.shape).masked_fill(~visible_SS, torch.finfo(torch.float32).min)
+    mask = torch.zeros(visible_SS.shape, dtype=model.dtype)
+    mask = mask.masked_fill(~visible_SS, torch.finfo(mask.dtype).min)
     positions = list(range(len(tokens))) if flat_positions else [t.position for t in tokens]
     extra = {}
     if hasattr(model.model.layers[0].self_attn, "seg_embeddings"):

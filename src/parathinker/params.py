@@ -70,13 +70,14 @@ class ThinkingParams:
             raise _error("termination", self.termination, f"one of {', '.join(TERMINATIONS)}")
         if not isinstance(self.logprobs, bool):
             raise _error("logprobs", self.logprobs, "true or false")
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        if not isinstance(self.stop, (tuple, list)) or any(
-            not isinstance(text, str) or not text for text in self.stop
+        stop: Any = self.stop
+        if isinstance(stop, str):
+            stop = (stop,)
+        if not isinstance(stop, (tuple, list)) or any(
+            not isinstance(text, str) or not text for text in stop
         ):
-            raise _error("stop", self.stop, "non-empty texts")
-        object.__setattr__(self, "stop", tuple(self.stop))
+            raise _error("stop", stop, "non-empty texts")
+        object.__setattr__(self, "stop", tuple(stop))
         if self.summary_prefix is not None and not isinstance(self.summary_prefix, str):
             raise _error("summary_prefix", self.summary_prefix, "a text")
         if self.budget is not None and self.budget < self.paths:

@@ -153,7 +153,7 @@ def test_a_segment_can_grow_by_chunks(attend):
 
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 9)),
-    st.sampled_from([0.1, 1.0, 30.0]),
+    st.sampled_from([0.1, 1.0, 4.0]),
     st.sampled_from(["all", "masked", "causal"]),
     st.integers(0, 2**31),
 )

@@ -180,7 +180,7 @@ def test_a_stop_text_ends_a_path(tiny_random_model):
 
 def test_a_stop_text_ends_the_summary(tiny_random_model):
     model, stopped = load(tiny_random_model), 0
-    for seed in range(8):
+    for seed in range(16):
         params = dataclasses.replace(ASKED, seed=seed)
         [free] = model.summarize([QUESTION], [[[5, 6], [7]]], params)
         readable = [c for c in free.summary.text if c != "\ufffd"]

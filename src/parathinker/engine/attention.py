@@ -62,12 +62,15 @@ class SegmentAttention:
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
         """Write all new keys of a layer, then read: output [N, H, D]."""
         for work, k, v in zip(
-            self._work, k_NKD.split(self._sizes), v_NKD.split(self._sizes), strict=True
+            self._work,
+            torch.split(k_NKD, self._sizes),
+            torch.split(v_NKD, self._sizes),
+            strict=True,
         ):
             work.write(layer, k, v)
         outs = [
             work.read(layer, q)
-            for work, q in zip(self._work, q_NHD.split(self._sizes), strict=True)
+            for work, q in zip(self._work, torch.split(q_NHD, self._sizes), strict=True)
         ]
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
@@ -120,8 +123,8 @@ class _StrandWork:
             outs.append(out)
             sums.append(lse)
         out_PKQD, lse_PKQ = torch.cat(outs), torch.cat(sums)
-        out_PNHD = out_PKQD.unflatten(2, (N, G)).permute(0, 2, 1, 3, 4).reshape(-1, N, H, D)
-        lse_PNH = lse_PKQ.unflatten(2, (N, G)).permute(0, 2, 1, 3).reshape(-1, N, H)
+        out_PNHD = out_PKQD.view(-1, K, N, G, D).permute(0, 2, 1, 3, 4).reshape(-1, N, H, D)
+        lse_PNH = lse_PKQ.view(-1, K, N, G).permute(0, 2, 1, 3).reshape(-1, N, H)
         own_lse_1NH = own_lse_MTKG.reshape(1, N, H)
         weights_PNH = torch.softmax(torch.cat([lse_PNH, own_lse_1NH]), dim=0).to(q_NHD.dtype)
         parts_PNHD = torch.cat([out_PNHD, own_NHD[None]])

@@ -44,7 +44,10 @@ def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
     chosen = logits_RV.argmax(-1)
     warm = [r for r, row in enumerate(rows) if row.temperature > 0]
     if warm:
-        chosen[warm] = _draw(logits_RV[warm], [rows[r] for r in warm])
+        # Apple's GPUs have no float64.
+        device = "cpu" if logits_RV.device.type == "mps" else logits_RV.device
+        drawn = _draw(logits_RV[warm].to(device), [rows[r] for r in warm])
+        chosen[warm] = drawn.to(chosen.device)
     return [int(token) for token in chosen.tolist()]
 
 
@@ -73,10 +76,8 @@ def _draw(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
         probs_RV = torch.zeros_like(probs_RV).scatter(-1, order_RV, sorted_RV)
     cumulative_RV = probs_RV.cumsum(-1)
     target_R1 = column([row.uniform for row in rows]) * cumulative_RV[:, -1:]
-    chosen_R = torch.searchsorted(cumulative_RV, target_R1, right=True)[:, 0]
-    # Rounding may put the target at the very end, behind the last token that has any mass.
-    last_R = (probs_RV > 0).double().mul(torch.arange(probs_RV.shape[-1]).to(probs_RV)).argmax(-1)
-    return torch.minimum(chosen_R, last_R)
+    # A uniform below 1 times the total stays below the total in float64, so what is found has mass.
+    return torch.searchsorted(cumulative_RV, target_R1, right=True)[:, 0]
 
 
 def token_logprobs(logits_RV: Tensor, tokens: Sequence[int]) -> list[float]:

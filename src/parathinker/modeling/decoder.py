@@ -4,13 +4,14 @@ It holds no cache and knows no request: where keys go and who reads what is the 
 business, which comes as an argument. Equal to transformers' forward up to rounding.
 """
 
-# Shapes: N tokens, R rows wanted, E hidden size, H query heads, K kv heads, D head dim,
-# V vocabulary.
+# Shapes: N tokens, R rows wanted, E hidden size, H query heads, K kv heads, X heads of several
+# kinds one behind the other, D head dim, V vocabulary.
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -64,16 +65,18 @@ class Decoder:
         attention: Attention,
     ) -> Tensor:
         c = self.config
+        H, K = c.num_heads, c.num_kv_heads
         qkv = F.linear(self._norm(x_NE, w.input_norm), w.qkv, w.qkv_bias)
-        q_NHD, k_NKD, v_NKD = qkv.unflatten(-1, (-1, c.head_dim)).split(
-            [c.num_heads, c.num_kv_heads, c.num_kv_heads], dim=1
-        )
+        qkv_NXD = qkv.view(len(x_NE), H + 2 * K, c.head_dim)
         if w.q_norm is not None and w.k_norm is not None:
+            q_NHD, k_NKD, v_NKD = torch.split(qkv_NXD, [H, K, K], dim=1)
             q_NHD, k_NKD = self._norm(q_NHD, w.q_norm), self._norm(k_NKD, w.k_norm)
+            qkv_NXD = torch.cat([q_NHD, k_NKD, v_NKD], dim=1)
         if w.thought is not None:
-            thought_N1D = F.embedding(thought_ids_N, w.thought)[:, None]
-            k_NKD, v_NKD = k_NKD + thought_N1D, v_NKD + thought_N1D
-        out_NHD = attention(layer, rotate(q_NHD, *cos_sin), rotate(k_NKD, *cos_sin), v_NKD)
+            # The same vector for every head of k and of v.
+            qkv_NXD[:, H:] += F.embedding(thought_ids_N, w.thought)[:, None]
+        qk_NXD = rotate(qkv_NXD[:, : H + K], *cos_sin)
+        out_NHD = attention(layer, qk_NXD[:, :H], qk_NXD[:, H:], qkv_NXD[:, H + K :])
         return F.linear(out_NHD.flatten(1), w.output, w.output_bias)
 
     def _mlp(self, w: LayerWeights, x_NE: Tensor) -> Tensor:

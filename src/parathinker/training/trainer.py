@@ -24,7 +24,7 @@ from parathinker.errors import UsageError
 from parathinker.prompt import PromptCodec
 from parathinker.training.batch import IGNORED, collate, encode_example
 from parathinker.training.model import build_model, load_model
-from parathinker.training.recipe import DataRecipe, Recipe, StageRecipe
+from parathinker.training.recipe import DataRecipe, Recipe, StageRecipe, parse_recipe
 
 
 class Batches(Dataset[dict[str, Any]]):
@@ -223,14 +223,13 @@ def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
 def _claim(folder: Path, recipe: Recipe, number: int) -> None:
     """Refuse to go on with what another recipe began; stages not begun yet may change."""
     recipe = dataclasses.replace(recipe, stages=recipe.stages[: number + 1])
-    text = json.dumps(dataclasses.asdict(recipe), indent=1)
     marker = folder / "recipe.json"
-    if marker.exists() and marker.read_text("utf-8") != text:
+    if marker.exists() and parse_recipe(json.loads(marker.read_text("utf-8"))) != recipe:
         raise UsageError(
             f"{folder} was begun with a different recipe; give another --output, or delete it"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(text, "utf-8")
+    marker.write_text(json.dumps(dataclasses.asdict(recipe), indent=1), "utf-8")
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
