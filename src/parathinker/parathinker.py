@@ -114,18 +114,18 @@ class ParaThinker:
 
     @overload
     def think(
-        self, question: Sequence[str], params: ThinkingParams | None = None
+        self, question: list[str] | tuple[str, ...], params: ThinkingParams | None = None
     ) -> list[Answer]: ...
 
     def think(
-        self, question: str | Sequence[str], params: ThinkingParams | None = None
+        self, question: str | list[str] | tuple[str, ...], params: ThinkingParams | None = None
     ) -> Answer | list[Answer]:
         """Think about one question, or about a list of them together.
 
         Raises:
             UsageError: an empty question, one that does not fit the context, too many paths.
         """
-        if not isinstance(question, (str, Sequence)):
+        if not isinstance(question, (str, list, tuple)):
             raise UsageError(f"a question should be a text, or a list of texts; got {question!r}")
         questions = [question] if isinstance(question, str) else list(question)
         prepared = [self._prepare(q, params or ThinkingParams()) for q in questions]
@@ -268,20 +268,20 @@ class ParaThinker:
                 f"the question is too long: {prompt} tokens, and this model's context of "
                 f"{self.config.max_context} has to hold paths and summary too"
             )
-        summary = params.max_summary_tokens
-        if summary is None:
-            summary = own.max_summary_tokens or DEFAULT_MAX_SUMMARY_TOKENS
-            summary = min(summary, max(1, room // 4))
-        path = params.max_path_tokens
-        if path is None:
-            path = own.max_path_tokens or DEFAULT_MAX_PATH_TOKENS
-            path = min(path, max(1, room - summary))
-        if path + summary > room:
+        path, summary = params.max_path_tokens, params.max_summary_tokens
+        if (path or 1) + (summary or 1) > room:
+            asked = {"max_path_tokens": path, "max_summary_tokens": summary}
+            named = " and ".join(f"{name} {value}" for name, value in asked.items() if value)
             raise UsageError(
-                f"max_path_tokens {path} and max_summary_tokens {summary} do not fit: beside a "
-                f"prompt of {prompt} tokens this model's context of {self.config.max_context} "
-                f"leaves {room} for both"
+                f"{named} do not fit: beside a prompt of {prompt} tokens this model's context of "
+                f"{self.config.max_context} leaves {room} for a path and the summary"
             )
+        # What the caller left open gives way to what the caller set, down to one token.
+        if summary is None:
+            most = max(1, room // 4) if path is None else room - path
+            summary = min(own.max_summary_tokens or DEFAULT_MAX_SUMMARY_TOKENS, most)
+        if path is None:
+            path = min(own.max_path_tokens or DEFAULT_MAX_PATH_TOKENS, room - summary)
         return path, summary
 
     def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:

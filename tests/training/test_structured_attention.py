@@ -134,9 +134,7 @@ def test_bfloat16_autocast_stays_near(random_model: Any) -> None:
     batch = collate(examples(PromptCodec.from_folder(folder), 3), pad_id=0)
     exact = labelled_loss(model, batch, thought_layout=batch["thought_layout"])
     with torch.autocast("cpu", torch.bfloat16):
-        half = labelled_loss(
-            copy.deepcopy(model), batch, thought_layout=batch["thought_layout"]
-        )
+        half = labelled_loss(copy.deepcopy(model), batch, thought_layout=batch["thought_layout"])
     assert half.item() == pytest.approx(exact.item(), rel=0.05)
 
 

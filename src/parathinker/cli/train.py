@@ -43,8 +43,8 @@ def train(
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
     # Its reports name thought embeddings as unexpected tensors before they are attached.
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     if threads is not None:
         torch.set_num_threads(threads)
     console.print(f"Training {read.name} into {folder} (watch it: tensorboard --logdir {folder})")

@@ -31,7 +31,7 @@ DIGITS = 7
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
 
-_FACTORS = re.compile(r"(?<![\d.])(\d+)\s*[*x×]\s*(\d+)(?!\d|\.\d)")
+_PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
 _PHRASES = (
     "What is {a} * {b}?",
@@ -57,10 +57,9 @@ class Problem:
 
 def parse_question(question: str) -> Problem | None:
     """The problem in a question of this task, None where it is not one."""
-    found = _FACTORS.findall(question)
-    if len(found) != 1:
-        return None
-    return Problem(question, int(found[0][0]), int(found[0][1]))
+    found = _PRODUCT.findall(question)
+    factors = re.findall(r"\d+", found[0]) if len(found) == 1 else []
+    return Problem(question, int(factors[0]), int(factors[1])) if len(factors) == 2 else None
 
 
 def parse_answer(text: str) -> str | None:

@@ -1,8 +1,9 @@
 """The first table: single path, majority vote and native parallel thinking on the model's task.
 
-All methods at one P share the same sampled paths, so they differ in nothing but what is made of
-them. Problems and scores are reasoning-gym's. Two controls ask whether the summary reads its
-paths: withheld (the paths are empty) and shuffled (each question gets another question's paths).
+All methods share the same sampled paths, fewer being the first of many, so they differ in nothing
+but what is made of them. Problems and scores are reasoning-gym's. Two controls ask whether the
+summary reads its paths: withheld (the paths are empty) and shuffled (each question gets another
+question's paths).
 """
 
 from __future__ import annotations
@@ -68,45 +69,47 @@ def measure(
         raise UsageError(
             f"this table is about the task 'products'; the model's task is {model.task!r}"
         )
-    entries = products.held_out_problems(questions, digits)
-    run = _Run(model, entries, progress)
-    scores = []
-
-    def params(paths: int, **more: Any) -> ThinkingParams:
-        return ThinkingParams(
-            paths=paths, temperature=temperature, termination="last-finish", seed=seed, **more
-        )
-
+    run = _Run(model, products.held_out_problems(questions, digits), progress)
     greedy = run.think("single path, greedy", ThinkingParams(paths=1, temperature=0.0, seed=seed))
-    scores.append(_score("single path, greedy", 1, run.path_scores(greedy), _path_tokens(greedy)))
+    scores = [_score("single path, greedy", 1, run.path_scores(greedy), _path_tokens(greedy))]
+
+    most = max(path_counts)
+    params = ThinkingParams(
+        paths=most, temperature=temperature, termination="last-finish", seed=seed
+    )
+    sampled = run.think(f"{most} paths", params)
+    paths = [[path.token_ids for path in answer.paths] for answer in sampled]
     gains: dict[int, tuple[float, float]] = {}
-    answers: list[Answer] = []
-    for paths in path_counts:
-        answers = run.think(f"{paths} paths", params(paths))
-        used = answers[0].params.temperature
+    for count in sorted(path_counts):
+        # Each path has randomness of its own, so the first of many are what fewer would have been.
+        answers = sampled
+        if count < most:
+            answers = run.summarize(
+                f"summary of {count}", [given[:count] for given in paths], params
+            )
         thinking, everything = _path_tokens(answers), _all_tokens(answers)
-        if paths == 1:
+        if count == 1:
             scores.append(_score("single path, sampled", 1, run.path_scores(answers), thinking))
         majority, parallel = run.majority_scores(answers), run.summary_scores(answers)
         scores += [
-            _score("majority vote", paths, majority, thinking),
-            _score("parallel thinking", paths, parallel, everything),
-            _score("any path right", paths, run.any_scores(answers), thinking),
+            _score("majority vote", count, majority, thinking),
+            _score("parallel thinking", count, parallel, everything),
+            _score("any path right", count, run.any_scores(answers), thinking),
         ]
         gain = [a - b for a, b in zip(parallel, majority, strict=True)]
-        gains[paths] = 100 * statistics.fmean(gain), 100 * _standard_error(gain)
-    for name, given in (
-        ("summary, paths withheld", [[[] for _ in a.paths] for a in answers]),
-        (
-            "summary, paths of another question",
-            [[path.token_ids for path in a.paths] for a in (*answers[1:], answers[0])],
-        ),
+        gains[count] = 100 * statistics.fmean(gain), 100 * _standard_error(gain)
+
+    withheld: list[list[list[int]]] = [[[] for _ in given] for given in paths]
+    for name, given_paths in (
+        ("summary, paths withheld", withheld),
+        ("summary, paths of another question", [*paths[1:], paths[0]]),
     ):
-        controls = run.summarize(name, given, params(path_counts[-1]))
-        summary_tokens = [a.usage.summary_tokens for a in controls]
-        scores.append(_score(name, path_counts[-1], run.summary_scores(controls), summary_tokens))
+        controls = run.summarize(name, given_paths, params)
+        summary_tokens = [answer.usage.summary_tokens for answer in controls]
+        scores.append(_score(name, most, run.summary_scores(controls), summary_tokens))
+    used = sampled[0].params.temperature
     assert used is not None
-    return Table(scores, gains, len(entries), digits, used, seed)
+    return Table(scores, gains, len(sampled), digits, used, seed)
 
 
 class _Run:

@@ -49,7 +49,9 @@ def thought_graph_attention(
         # The CPU's flash kernel goes backward several times faster in float32 than in bfloat16.
         query, key, value = query.float(), key.float(), value.float()
     # Splitting once, rather than slicing for each group, makes the backward one concatenation.
-    q_parts, k_parts, v_parts = (x.split(thought_layout.widths, dim=2) for x in (query, key, value))
+    q_parts, k_parts, v_parts = (
+        torch.split(x, thought_layout.widths, dim=2) for x in (query, key, value)
+    )
     with torch.autocast(query.device.type, enabled=query.device.type != "cpu"):
         pieces = [
             _attend(group, q_parts, k_parts, v_parts, scaling, dropout)
@@ -95,7 +97,8 @@ def _attend(
         scale=scaling,
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    return out.unflatten(0, (-1, members)).transpose(1, 2).flatten(2, 3)
+    out_BMHWD = out.view(-1, members, *out.shape[1:])
+    return out_BMHWD.transpose(1, 2).flatten(2, 3)
 
 
 def register() -> None:

@@ -22,7 +22,7 @@ from parathinker.data.products import ProductsSource
 from parathinker.data.schema import Example, read_examples
 from parathinker.errors import UsageError
 from parathinker.prompt import PromptCodec
-from parathinker.training.batch import IGNORED, collate, encode_example
+from parathinker.training.batch import IGNORED, EncodedExample, collate, encode_example
 from parathinker.training.model import build_model, load_model
 from parathinker.training.recipe import DataRecipe, Recipe, StageRecipe, parse_recipe
 
@@ -45,7 +45,8 @@ class Batches(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = random.Random(f"{self._seed}/batch/{index}")
         paths = rng.choice(self._data.paths)
-        encoded, tokens = [], 0
+        encoded: list[EncodedExample] = []
+        tokens = 0
         while not encoded or tokens + tokens // len(encoded) <= self._budget:
             example = self._example(rng, paths)
             encoded.append(encode_example(example, self._codec, rng, self._prefix))
