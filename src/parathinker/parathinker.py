@@ -207,7 +207,7 @@ class ParaThinker:
         return [answers[id(request)] for request, _ in prepared]
 
     def _prepare(
-        self, question: str, params: ThinkingParams
+        self, question: object, params: ThinkingParams
     ) -> tuple[EngineRequest, ThinkingParams]:
         """Check a question against the model and fill in every default."""
         if not isinstance(question, str) or not question.strip():

@@ -26,7 +26,7 @@ from typing import Any
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-DIGITS = 7
+DIGITS = 5
 """Width of the factors in a trace; shorter ones are zero-padded."""
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""

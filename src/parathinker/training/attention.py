@@ -49,9 +49,8 @@ def thought_graph_attention(
         # The CPU's flash kernel goes backward several times faster in float32 than in bfloat16.
         query, key, value = query.float(), key.float(), value.float()
     # Splitting once, rather than slicing for each group, makes the backward one concatenation.
-    q_parts, k_parts, v_parts = (
-        torch.split(x, thought_layout.widths, dim=2) for x in (query, key, value)
-    )
+    widths = list(thought_layout.widths)
+    q_parts, k_parts, v_parts = (torch.split(x, widths, dim=2) for x in (query, key, value))
     with torch.autocast(query.device.type, enabled=query.device.type != "cpu"):
         pieces = [
             _attend(group, q_parts, k_parts, v_parts, scaling, dropout)
