@@ -43,7 +43,7 @@ def test_real_weights_give_the_references_logprobs(folder, measured, termination
             paths=4,
             termination=termination,
             temperature=0.8,
-            seed=1,
+            seed=3,
             max_path_tokens=48,
             max_summary_tokens=24,
             stop=(".", ","),

@@ -157,7 +157,8 @@ class ParaThinker:
                 opening and closing tokens may be left out); a path may be empty.
 
         Raises:
-            UsageError: as :meth:`think`; or the numbers of questions, paths and tokens disagree.
+            UsageError: as :meth:`think`; or the numbers of questions and paths disagree, or a token
+                id is not in the vocabulary.
         """
         params = params or ThinkingParams()
         if len(paths) != len(questions):
@@ -166,6 +167,12 @@ class ParaThinker:
         control = self._codec.control.ids
         for question, given in zip(questions, paths, strict=True):
             bodies = tuple(tuple(t for t in path if t not in control) for path in given)
+            for token in (t for body in bodies for t in body):
+                if not 0 <= token < self.config.vocab_size:
+                    raise UsageError(
+                        f"token ids of paths should be from 0 to {self.config.vocab_size - 1}; "
+                        f"got {token!r}"
+                    )
             longest = max((len(body) for body in bodies), default=0)
             request, resolved = self._prepare(
                 question,

@@ -114,7 +114,7 @@ def test_frequencies_match_the_probabilities():
     logits = [0.0, 1.0, 2.0, -1.0, 0.5, 1.5]
     row = SamplingRow(0.8, 4, 0.95, 0.0, (1,), 0.0)
     expected = allowed_probabilities(logits, row)
-    generator, draws = path_generator(7, 3), 20_000
+    generator, draws = path_generator(7, (1, 2), 3), 20_000
     batch = [SamplingRow(0.8, 4, 0.95, 0.0, (1,), generator.random()) for _ in range(draws)]
     chosen = sample(torch.tensor([logits]).expand(draws, -1), batch)
     counts = {t: chosen.count(t) for t in set(chosen)}
@@ -123,14 +123,15 @@ def test_frequencies_match_the_probabilities():
     assert chi_square < 20  # 3 degrees of freedom: more than this once in 6,000 seeds
 
 
-def test_generators_of_paths_and_seeds_differ_and_repeat():
+def test_generators_of_paths_prompts_and_seeds_differ_and_repeat():
     first = {
-        (seed, i): tuple(path_generator(seed, i).random() for _ in range(3))
+        (seed, prompt, i): path_generator(seed, prompt, i).random()
         for seed in (0, 1, 11, 2**64)
+        for prompt in ((1,), (1, 2), (12,), (2, 1))
         for i in (0, 1, 2, 12)
     }
     assert len(set(first.values())) == len(first)
-    assert all(first[s, i][0] == path_generator(s, i).random() for s, i in first)
+    assert all(first[key] == path_generator(*key).random() for key in first)
 
 
 def test_token_logprobs_are_the_log_softmax_of_the_logits_as_they_are():

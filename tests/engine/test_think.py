@@ -346,6 +346,12 @@ def test_given_paths_are_taken_whole_whatever_they_say(tiny_random_model):
     assert [path.token_ids[1:-1] for path in answer.paths] == paths
 
 
+@pytest.mark.parametrize("token", [-1, 10**6])
+def test_given_paths_with_unknown_token_ids_are_refused(tiny_random_model, token):
+    with pytest.raises(UsageError, match=rf"token ids of paths should be .* got {token}"):
+        load(tiny_random_model).summarize([QUESTION], [[[5, token]]], ASKED)
+
+
 @pytest.mark.parametrize("question", ["", "  \n\t ", None, 5, ["nested"], "lone \ud800 surrogate"])
 def test_a_question_that_is_no_text_is_refused(tiny_random_model, question):
     with pytest.raises(UsageError, match=r"question|Unicode"):

@@ -18,7 +18,10 @@ GOOD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("file", sorted(Path("recipes").glob("*.yaml")), ids=lambda p: p.name)
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda p: p.name)
 def test_the_recipes_that_come_along_are_valid(file: Path) -> None:
     assert read_recipe(file).stages
 
@@ -41,6 +44,8 @@ def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
         (["stages", 0, "data", "source"], "web", "'web' is unknown"),
         (["stages", 0, "data", "source"], "jsonl", "needs 'files'"),
         (["stages", 0, "data", "paths"], [0], "numbers from 1"),
+        (["stages", 0, "data", "paths"], 3, "paths should be a list of int"),
+        (["stages", 0, "data", "files"], "a.jsonl", "files should be a list of str"),
         (["stages"], [], "stages need one name each"),
         (["stages"], 3, "'stages' should be a list"),
         (["model"], None, "model should be a mapping"),
@@ -70,5 +75,8 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         read_recipe(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [", "utf-8")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        read_recipe(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_bytes(b"name: \xff")
     with pytest.raises(UsageError, match="not valid YAML"):
         read_recipe(tmp_path / "bad.yaml")

@@ -69,8 +69,8 @@ def test_it_equals_the_dense_mask_in_loss_and_gradients(
     random_model: Any, model_type: str, paths: int
 ) -> None:
     folder: Path = random_model(model_type)
-    structured, _ = load_model(str(folder))
-    dense, _ = load_model(str(folder), attn_implementation="eager")
+    structured, _ = load_model(folder)
+    dense, _ = load_model(folder, attn_implementation="eager")
     batch = examples(PromptCodec.from_folder(folder), paths)
 
     together = collate(batch, pad_id=0)
@@ -97,8 +97,8 @@ def test_it_equals_the_dense_mask_in_loss_and_gradients(
 
 def test_outputs_equal_for_graphs_with_several_rounds(random_model: Any) -> None:
     folder = random_model("llama")
-    structured, _ = load_model(str(folder))
-    dense, _ = load_model(str(folder), attn_implementation="eager")
+    structured, _ = load_model(folder)
+    dense, _ = load_model(folder, attn_implementation="eager")
     graph = ThoughtGraph()
     prompt = graph.add(Kind.PROMPT, 5)
     first = [graph.add(Kind.PATH, 4, (prompt,), i) for i in (2, 1)]
@@ -119,7 +119,7 @@ def test_outputs_equal_for_graphs_with_several_rounds(random_model: Any) -> None
 def test_a_wrong_mask_is_noticed(random_model: Any) -> None:
     """The comparison above can fail: a plain causal mask gives another loss."""
     folder = random_model("llama")
-    dense, _ = load_model(str(folder), attn_implementation="eager")
+    dense, _ = load_model(folder, attn_implementation="eager")
     example = examples(PromptCodec.from_folder(folder), 3)[0]
     alone = unpadded(example)
     right = labelled_loss(dense, alone, attention_mask=additive_mask(example.graph))
@@ -130,7 +130,7 @@ def test_a_wrong_mask_is_noticed(random_model: Any) -> None:
 
 def test_bfloat16_autocast_stays_near(random_model: Any) -> None:
     folder = random_model("llama")
-    model, _ = load_model(str(folder))
+    model, _ = load_model(folder)
     batch = collate(examples(PromptCodec.from_folder(folder), 3), pad_id=0)
     exact = labelled_loss(model, batch, thought_layout=batch["thought_layout"])
     with torch.autocast("cpu", torch.bfloat16):
@@ -139,6 +139,6 @@ def test_bfloat16_autocast_stays_near(random_model: Any) -> None:
 
 
 def test_it_says_when_the_layout_is_missing(random_model: Any) -> None:
-    model, _ = load_model(str(random_model("llama")))
+    model, _ = load_model(random_model("llama"))
     with pytest.raises(ValueError, match="thought_layout"):
         model(input_ids=torch.tensor([[1, 2]]))

@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from parathinker import ParaThinker, ThinkingParams
-from parathinker.errors import UsageError
-from parathinker.training.recipe import Recipe, parse_recipe
+from parathinker.errors import CheckpointError, UsageError
+from parathinker.training.model import build_model
+from parathinker.training.recipe import ModelRecipe, Recipe, parse_recipe
 from parathinker.training.trainer import StopOnSignal, train
 
 
@@ -98,6 +102,18 @@ def test_a_run_that_was_stopped_goes_on_with_the_losses_of_an_unbroken_one(
     assert torch.equal(*states)
 
 
+def test_a_checkpoint_cut_short_by_a_kill_does_not_keep_a_run_from_going_on(
+    tmp_path: Path,
+) -> None:
+    assert not train(recipe(steps=8), tmp_path, (Losses(stop_after=4),))
+    half = tmp_path / "one" / "checkpoint-7"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"cut short")
+    losses = Losses()
+    assert train(recipe(steps=8), tmp_path, (losses,))
+    assert min(losses.by_step) in (5, 6)
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     again = Losses()
     assert train(recipe(steps=2), tmp_path)
@@ -142,6 +158,22 @@ def test_examples_from_a_file_train_as_well(tmp_path: Path) -> None:
     file.write_text('{"question": ""}', "utf-8")
     with pytest.raises(UsageError, match=r"data.jsonl:1: 'question'"):
         train(recipe(steps=2, data=data), tmp_path / "third")
+    file.write_bytes(b'{"question": "\xff"}')
+    with pytest.raises(UsageError, match=r"data.jsonl:1: not valid JSON"):
+        train(recipe(steps=2, data=data), tmp_path / "fourth")
+    lines[0].pop("summary")
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    with pytest.raises(UsageError, match="some have a summary and some have none"):
+        train(recipe(steps=2, data=data), tmp_path / "fifth")
+
+
+def test_a_batch_that_teaches_nothing_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"question": "q?", "paths": [{"text": "a", "learn": false}]}', "utf-8")
+    losses = Losses()
+    data = {"source": "jsonl", "files": [str(file)], "paths": [1]}
+    assert train(recipe(steps=2, data=data), tmp_path / "out", (losses,))
+    assert set(losses.by_step.values()) == {0.0}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -175,3 +207,28 @@ def test_signals_are_given_back() -> None:
     with StopOnSignal():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "no config.json"),
+        ({"model_type": "gpt2"}, "'gpt2' is not supported"),
+    ],
+)
+def test_a_base_that_cannot_be_trained_is_named(
+    tmp_path: Path, config: dict[str, Any] | None, message: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        build_model(ModelRecipe(base=str(tmp_path)), seed=0)
+
+
+def test_a_pickled_base_is_not_read(tmp_path: Path, random_model: Callable[..., Path]) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(random_model("llama"), folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="safetensors"):
+        build_model(ModelRecipe(base=str(folder)), seed=0)

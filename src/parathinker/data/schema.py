@@ -60,13 +60,13 @@ def read_examples(file: Path) -> Iterator[Example]:
     """
     if not file.is_file():
         raise UsageError(f"data file {file} does not exist")
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                raw = json.loads(line)
-            except json.JSONDecodeError as error:
+                raw = json.loads(line.decode("utf-8"))
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise UsageError(f"{file}:{number}: not valid JSON: {error}") from error
             if not isinstance(raw, dict):
                 raise UsageError(f"{file}:{number}: should be a JSON object")

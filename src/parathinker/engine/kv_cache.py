@@ -1,4 +1,4 @@
-"""KV cache of sibling segments: each member's keys and values lie where they were first written.
+"""KV cache of sibling segments: one store for all of them, read where they lie.
 
 Siblings (the paths under one prompt, or a prompt or summary alone) share one block of memory, so
 queries can read all of them at once as a batch, whatever their lengths.

@@ -115,7 +115,9 @@ class RunningRequest:
         self._banned = {
             i: tuple(control.ids - {self._closing(i)}) for i in (0, *request.thought_ids)
         }
-        self._random = {i: path_generator(request.seed, i) for i in (0, *request.thought_ids)}
+        self._random = {
+            i: path_generator(request.seed, request.prompt, i) for i in (0, *request.thought_ids)
+        }
         self.graph = ThoughtGraph()
         self._prompt = self.graph.add(Kind.PROMPT, len(request.prompt))
         self._segment = {

@@ -30,9 +30,13 @@ class SamplingRow:
     """The row's randomness, in [0, 1); not used at temperature 0."""
 
 
-def path_generator(seed: int, thought_id: int) -> random.Random:
-    """The generator of one path's uniforms; thought id 0 is the summary's."""
-    return random.Random(f"{seed}/{thought_id}")
+def path_generator(seed: int, prompt: Sequence[int], thought_id: int) -> random.Random:
+    """The generator of one path's uniforms; thought id 0 is the summary's.
+
+    The prompt has a say so that different questions under one seed do not share their randomness:
+    a measurement over many of them would then count one draw many times.
+    """
+    return random.Random(f"{seed}/{thought_id}/{list(prompt)}")
 
 
 def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[int]:

@@ -63,24 +63,31 @@ def measure(
     """Measure a model of the ``products`` task on problems held out from training.
 
     Raises:
-        UsageError: the model was made for another task, or for none.
+        UsageError: the model was made for another task, or for none; or it cannot think along so
+            many paths.
     """
     if model.task != "products":
         raise UsageError(
             f"this table is about the task 'products'; the model's task is {model.task!r}"
         )
-    run = _Run(model, products.held_out_problems(questions, digits), progress)
-    greedy = run.think("single path, greedy", ThinkingParams(paths=1, temperature=0.0, seed=seed))
-    scores = [_score("single path, greedy", 1, run.path_scores(greedy), _path_tokens(greedy))]
-
+    for count in path_counts:
+        if not 1 <= count <= model.max_paths:
+            raise UsageError(
+                f"numbers of paths should be from 1 to {model.max_paths} for this model; "
+                f"got {count}"
+            )
     most = max(path_counts)
     params = ThinkingParams(
         paths=most, temperature=temperature, termination="last-finish", seed=seed
     )
+    run = _Run(model, products.held_out_problems(questions, digits), progress)
+    greedy = run.think("single path, greedy", ThinkingParams(paths=1, temperature=0.0, seed=seed))
+    scores = [_score("single path, greedy", 1, run.path_scores(greedy), _path_tokens(greedy))]
+
     sampled = run.think(f"{most} paths", params)
     paths = [[path.token_ids for path in answer.paths] for answer in sampled]
     gains: dict[int, tuple[float, float]] = {}
-    for count in sorted(path_counts):
+    for count in sorted(set(path_counts)):
         # Each path has randomness of its own, so the first of many are what fewer would have been.
         answers = sampled
         if count < most:

@@ -117,7 +117,9 @@ def collate(
     """
     shape = _shape(examples[0].graph)
     if any(_shape(e.graph) != shape for e in examples):
-        raise UsageError("examples of one batch need the same number of paths")
+        raise UsageError(
+            "examples of one batch need the same number of paths, and all a summary or none"
+        )
     groups = examples[0].graph.sibling_groups()
     widths: list[int] = []
     for group in groups:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from parathinker.errors import MissingExtraError, UsageError
-from parathinker.modeling.config import SUPPORTED_MODEL_TYPES
+from parathinker.errors import CheckpointError, MissingExtraError, UsageError
+from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
+from parathinker.modeling.folders import resolve_model
 from parathinker.modeling.thought_embedding import (
     attach_thought_embeddings,
     load_thought_embeddings,
@@ -20,7 +21,8 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     """A causal LM and its tokenizer, both with control tokens, ready to train.
 
     Raises:
-        UsageError: an unknown architecture, tokenizer or base folder.
+        UsageError: an unknown architecture or tokenizer.
+        CheckpointError: the base model is unknown, damaged or of an unsupported architecture.
         MissingExtraError: the ``train`` extra is not installed.
     """
     try:
@@ -55,7 +57,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         )
     else:
         assert recipe.base is not None
-        model, tokenizer = load_model(recipe.base)
+        model, tokenizer = load_model(resolve_model(recipe.base))
         add_control_tokens(tokenizer, recipe.max_paths)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
@@ -67,20 +69,28 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def load_model(folder: str, attn_implementation: str = attention.NAME) -> tuple[Any, Any]:
-    """A checkpoint as a transformers model, its thought embeddings attached where it has any."""
+def load_model(folder: Path, attn_implementation: str = attention.NAME) -> tuple[Any, Any]:
+    """A checkpoint as a transformers model, its thought embeddings attached where it has any.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of an unsupported architecture.
+    """
     import transformers
+    from safetensors import SafetensorError
 
     attention.register()
+    DecoderConfig.from_folder(folder)  # names what is wrong with it better than transformers does
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype="float32", attn_implementation=attn_implementation
+            folder,
+            dtype="float32",
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    except OSError as error:
-        raise UsageError(f"recipe: base model {folder!r} cannot be loaded: {error}") from error
-    if Path(folder).is_dir():
-        load_thought_embeddings(model, Path(folder))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    load_thought_embeddings(model, folder)
     return model, tokenizer
 
 

@@ -75,7 +75,7 @@ class StageRecipe:
     data: DataRecipe
     steps: int
     batch_tokens: int = 8192
-    """About so many tokens, padding included, in each optimiser step of one device."""
+    """About so many tokens, padding not counted, in each optimiser step of one device."""
     learning_rate: float = 1e-5
     warmup_steps: int = 0
     lr_scheduler: str = "constant_with_warmup"
@@ -128,7 +128,7 @@ def read_recipe(file: Path) -> Recipe:
         raise UsageError(f"recipe {file} does not exist")
     try:
         raw = yaml.safe_load(file.read_text("utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {file} is not valid YAML: {error}") from error
     return parse_recipe(raw)
 
@@ -173,6 +173,13 @@ def _build(kind: type[T], raw: Any, where: str) -> T:
         if spec.type == "float" and isinstance(value, (int, str)) and not isinstance(value, bool):
             with suppress(ValueError):  # YAML reads 1e-3 as a string
                 values[name] = value = float(value)
+        items = {"tuple[int, ...]": int, "tuple[str, ...]": str}.get(str(spec.type))
+        if items is not None and not (
+            isinstance(value, tuple) and all(type(item) is items for item in value)
+        ):
+            raise UsageError(
+                f"recipe: {where}.{name} should be a list of {items.__name__}, got {value!r}"
+            )
         wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(str(spec.type))
         if wanted is not None and (
             not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from parathinker.data.products import ProductsSource
@@ -73,13 +74,18 @@ def _example_maker(data: DataRecipe, seed: int) -> Callable[[random.Random, int]
                 f"recipe: data.paths asks for {count} paths, but the files only hold examples "
                 f"with {sorted(by_paths)}"
             )
+        if len({example.summary is None for example in by_paths[count]}) > 1:
+            raise UsageError(
+                f"recipe: of the files' examples with {count} paths some have a summary and some "
+                "have none; give them stages of their own"
+            )
     if data.fixed_examples:
         by_paths = {count: found[: data.fixed_examples] for count, found in by_paths.items()}
     return lambda rng, paths: rng.choice(by_paths[paths])
 
 
 class ParaThinkerTrainer(Trainer):
-    """``Trainer`` with a weighted mean loss over labelled positions; labels are shifted already."""
+    """``Trainer`` with weighted losses, divided by the number of labelled positions."""
 
     model_accepts_loss_kwargs = True
 
@@ -104,7 +110,10 @@ class ParaThinkerTrainer(Trainer):
         )
         total = (losses * weights_BS.flatten()).sum()
         count = (
-            num_items_in_batch if num_items_in_batch is not None else (labels_BS != IGNORED).sum()
+            num_items_in_batch
+            if num_items_in_batch is not None
+            # A batch may hold nothing but flawed paths, which teach nothing: 0, not 0 / 0.
+            else (labels_BS != IGNORED).sum().clamp(min=1)
         )
         loss = total / count
         return (loss, outputs) if return_outputs else loss
@@ -155,7 +164,7 @@ def train(recipe: Recipe, output: Path, callbacks: tuple[TrainerCallback, ...] =
             folder = output / stage.name
             _claim(folder, recipe, number)
             if (folder / "done").exists():
-                model, tokenizer = load_model(str(folder / "model"))
+                model, tokenizer = load_model(folder / "model")
                 continue
             _run_stage(recipe, stage, number, folder, model, tokenizer, (stop, *callbacks))
             if stop.received == signal.SIGINT:
@@ -211,6 +220,10 @@ def _run_stage(
         data_collator=_only_item,
         callbacks=list(callbacks),
     )
+    for checkpoint in folder.glob("checkpoint-*"):
+        # The state is written last: without it the run was killed while saving.
+        if not (checkpoint / TRAINER_STATE_NAME).exists():
+            shutil.rmtree(checkpoint)
     # disable_tqdm brings a callback that prints raw dicts; progress is the caller's to show.
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
