@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table bench clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -57,6 +57,9 @@ embed: $(DEV) ## Put the model that train-embedded made into the package
 
 embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
 	@$(BIN)/parathinker eval tiny
+
+bench: $(DEV) ## Time a step of thinking by number of paths
+	$(BIN)/python benchmarks/width.py tiny
 
 clean: ## Delete caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

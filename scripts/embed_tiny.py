@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from parathinker.data import products
+from parathinker.data.tasks import EXAMPLES as EXAMPLES_FILE
 
 TARGET = Path(__file__).parent.parent / "src" / "parathinker" / "models" / "tiny"
 FILES = (
@@ -35,7 +36,7 @@ def main() -> None:
         shutil.copy(source / name, TARGET / name)
     problems = products.held_out_problems(MEASURED + EXAMPLES)[MEASURED:]
     lines = [json.dumps({"question": p["question"], "answer": p["answer"]}) for p in problems]
-    (TARGET / "examples.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (TARGET / EXAMPLES_FILE).write_text("\n".join(lines) + "\n", "utf-8")
     size = sum((TARGET / name).stat().st_size for name in FILES)
     print(f"{TARGET}: {size / 1e6:.1f} MB")
 

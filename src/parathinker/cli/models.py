@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from parathinker.modeling.config import THOUGHT_EMBEDDING_ROWS
 from parathinker.modeling.folders import EMBEDDED, embedded_models, resolve_model
 from parathinker.tokens import RELEASED_MAX_PATHS
 
@@ -88,7 +89,9 @@ def prepare(
     max_paths: Annotated[
         int, typer.Option(min=1, help="Paths that the model will tell apart (P_max).")
     ] = RELEASED_MAX_PATHS,
-    thought_rows: Annotated[int, typer.Option(help="Rows of the thought embeddings.")] = 32,
+    thought_rows: Annotated[
+        int, typer.Option(help="Rows of the thought embeddings.")
+    ] = THOUGHT_EMBEDDING_ROWS,
     force: Annotated[bool, typer.Option("--force", help="Replace a model in TARGET.")] = False,
 ) -> None:
     """Copy a plain model with control tokens and zero thought embeddings, ready for training.

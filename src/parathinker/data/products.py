@@ -21,6 +21,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from parathinker.data.schema import Example, PathText
@@ -174,15 +175,23 @@ class ProductsSource:
 def held_out_problems(
     count: int, digits: int = DIGITS, seed: int = 20_000_000
 ) -> list[dict[str, Any]]:
-    """Entries of reasoning-gym's ``products`` that training never sees, each but once."""
+    """Entries of reasoning-gym's ``products`` that training never sees, each but once.
+
+    Raises:
+        UsageError: numbers so short that there are not as many held-out problems.
+    """
     entries: dict[tuple[int, int], dict[str, Any]] = {}
-    for entry in _reasoning_gym(digits, seed):
+    draws = 20 * HELD_OUT_SHARE * max(count, 100)
+    for entry in islice(_reasoning_gym(digits, seed), draws):
         problem = problem_of(entry)
         if is_held_out(problem.a, problem.b):
             entries.setdefault((problem.a, problem.b), entry)
         if len(entries) == count:
-            break
-    return list(entries.values())
+            return list(entries.values())
+    raise UsageError(
+        f"products of {digits}-digit numbers: only {len(entries)} held-out problems found, "
+        f"{count} wanted; ask for fewer, or for more digits"
+    )
 
 
 def score(answer: str | None, entry: dict[str, Any]) -> float:

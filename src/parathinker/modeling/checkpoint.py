@@ -17,9 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from parathinker.errors import CheckpointError
-from parathinker.modeling.config import DecoderConfig
-
-THOUGHT_EMBEDDING = "model.layers.{}.self_attn.seg_embeddings.weight"
+from parathinker.modeling.config import DecoderConfig, thought_embedding_name
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def load_weights(
     with ExitStack() as stack:
         reader = _Reader(folder, stack, device, dtype)
         c, D = config, config.head_dim
-        tables = [THOUGHT_EMBEDDING.format(i) for i in range(c.num_layers)]
+        tables = [thought_embedding_name(i) for i in range(c.num_layers)]
         has_thoughts = any(reader.has(name) for name in tables)
         layers = []
         for i in range(c.num_layers):

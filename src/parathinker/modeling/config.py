@@ -12,6 +12,10 @@ from parathinker.errors import CheckpointError
 SUPPORTED_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 SUPPORTED_ACTIVATIONS = ("silu",)
+THOUGHT_EMBEDDING_MODULE = "seg_embeddings"
+"""The released checkpoints' name for a layer's thought embedding, a child of its attention."""
+THOUGHT_EMBEDDING_ROWS = 32
+"""Rows of a thought embedding, as released: thought ids from 0 to 31."""
 _ROPE_NEEDS = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
@@ -154,3 +158,13 @@ def _sliding_window(raw: dict[str, Any]) -> int | None:
     # transformers' default where an old Mistral's config.json does not say.
     window = raw.get("sliding_window", 4096 if raw.get("model_type") == "mistral" else None)
     return int(window) if window else None
+
+
+def thought_embedding_name(layer: int) -> str:
+    """Name of a layer's thought embedding in a checkpoint."""
+    return f"model.layers.{layer}.self_attn.{THOUGHT_EMBEDDING_MODULE}.weight"
+
+
+def is_thought_embedding(name: str) -> bool:
+    """Whether a tensor's name is that of a thought embedding."""
+    return name.endswith(f".self_attn.{THOUGHT_EMBEDDING_MODULE}.weight")

@@ -11,11 +11,9 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from parathinker.errors import CheckpointError
-from parathinker.modeling.config import DecoderConfig
+from parathinker.modeling.config import DecoderConfig, is_thought_embedding
 from parathinker.prompt import read_chat_template
 from parathinker.tokens import ControlTokens
-
-_THOUGHT_EMBEDDING = ".self_attn.seg_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def read_facts(folder: Path, name: str | None = None) -> ModelFacts:
     sizes: dict[str, int] = {}
     for shape, dtype in tensors.values():
         sizes[dtype] = sizes.get(dtype, 0) + prod(shape)
-    rows = [shape[0] for name, (shape, _) in tensors.items() if name.endswith(_THOUGHT_EMBEDDING)]
+    rows = [shape[0] for name, (shape, _) in tensors.items() if is_thought_embedding(name)]
     defaults = dict(config.parathinker)
     task = defaults.pop("task", None)
     return ModelFacts(

@@ -16,14 +16,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from parathinker.errors import CheckpointError, UsageError
-from parathinker.modeling.config import SUPPORTED_MODEL_TYPES
-
-DEFAULT_ROWS = 32
-PARAMETER = "seg_embeddings"
+from parathinker.modeling.config import (
+    SUPPORTED_MODEL_TYPES,
+    THOUGHT_EMBEDDING_MODULE,
+    THOUGHT_EMBEDDING_ROWS,
+    is_thought_embedding,
+)
 
 
 def attach_thought_embeddings(
-    model: nn.Module, rows: int = DEFAULT_ROWS, std: float = 0.0
+    model: nn.Module, rows: int = THOUGHT_EMBEDDING_ROWS, std: float = 0.0
 ) -> nn.Module:
     """Give every attention layer of a transformers causal LM a thought embedding; in place.
 
@@ -47,12 +49,12 @@ def attach_thought_embeddings(
     layers: Any = model.model.layers  # type: ignore[union-attr]
     for layer in layers:
         attention = layer.self_attn
-        if hasattr(attention, PARAMETER):
+        if hasattr(attention, THOUGHT_EMBEDDING_MODULE):
             raise UsageError("this model has thought embeddings already")
         weight = attention.k_proj.weight
         table = nn.Embedding(rows, attention.head_dim, device=weight.device, dtype=weight.dtype)
         nn.init.normal_(table.weight, 0.0, std)
-        setattr(attention, PARAMETER, table)
+        setattr(attention, THOUGHT_EMBEDDING_MODULE, table)
         _hook(attention)
     return model
 
@@ -100,7 +102,7 @@ def _hook(attention: nn.Module) -> None:
 
     def remember(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         thought_ids_BS = kwargs.pop("thought_ids", None)
-        table = getattr(module, PARAMETER)
+        table = getattr(module, THOUGHT_EMBEDDING_MODULE)
         if thought_ids_BS is None:
             state["rows_BSD"] = table.weight[0].view(1, 1, -1)
         else:
@@ -125,8 +127,3 @@ def _hook(attention: nn.Module) -> None:
         module.k_norm.register_forward_hook(add_by_head)
     else:
         module.k_proj.register_forward_hook(add_flat)
-
-
-def is_thought_embedding(name: str) -> bool:
-    """Whether a parameter's name is that of a thought embedding."""
-    return name.endswith(f"self_attn.{PARAMETER}.weight")

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
+from parathinker.modeling.config import (
+    SUPPORTED_MODEL_TYPES,
+    THOUGHT_EMBEDDING_MODULE,
+    DecoderConfig,
+)
 from parathinker.modeling.folders import resolve_model
 from parathinker.modeling.thought_embedding import (
     attach_thought_embeddings,
@@ -61,7 +65,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         add_control_tokens(tokenizer, recipe.max_paths)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
-        if not hasattr(model.model.layers[0].self_attn, "seg_embeddings"):
+        if not hasattr(model.model.layers[0].self_attn, THOUGHT_EMBEDDING_MODULE):
             attach_thought_embeddings(
                 model, recipe.thought_embedding_rows, recipe.thought_embedding_std
             )

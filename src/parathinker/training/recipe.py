@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from parathinker.errors import MissingExtraError, UsageError
-from parathinker.modeling.thought_embedding import DEFAULT_ROWS
+from parathinker.modeling.config import THOUGHT_EMBEDDING_ROWS
 from parathinker.tokens import RELEASED_MAX_PATHS
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class ModelRecipe:
     """For fresh weights: the task whose words the byte-level tokenizer is made for."""
     max_paths: int = RELEASED_MAX_PATHS
     """P_max: control tokens for so many paths."""
-    thought_embedding_rows: int = DEFAULT_ROWS
+    thought_embedding_rows: int = THOUGHT_EMBEDDING_ROWS
     thought_embedding_std: float = 0.0
     """Standard deviation of fresh thought embeddings; 0 leaves the base model unchanged."""
     parathinker: dict[str, Any] = field(default_factory=dict)
