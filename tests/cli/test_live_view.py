@@ -35,7 +35,9 @@ SIZES = {
 def test_paths_stand_side_by_side_and_nothing_leaves_the_screen(
     letters_model: Path, size: tuple[int, int]
 ) -> None:
-    terminal = TerminalRun(arguments(letters_model, "--termination", "last-finish"), *size)
+    # A summary of many lines would push the question off the smallest screen.
+    more = ["--termination", "last-finish", "--max-summary-tokens", "60"]
+    terminal = TerminalRun(arguments(letters_model, *more), *size)
     terminal.wait_for(lambda screen: "tokens" in screen.text)
     assert not terminal.screen.history
     assert terminal.finish() == 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parathinker import Answer, ParaThinker, ThinkingParams
+from parathinker.modeling.folders import resolve_model
 from parathinker.params import TERMINATIONS
 from parathinker.prompt import PromptCodec
 from reference import largest_difference, reference_logits, reference_logprobs, reference_model
@@ -188,3 +189,20 @@ def test_a_model_without_thought_embeddings_counts_them_as_zero(random_model):
     zero = load(random_model("qwen2", thought_std=0.0)).think(QUESTIONS[0], params)
     assert answer.paths == zero.paths
     assert answer.summary == zero.summary
+
+
+@pytest.mark.parametrize("termination", TERMINATIONS)
+def test_the_embedded_model_equals_the_reference(measured, termination):
+    folder = resolve_model("tiny")
+    for paths in (1, 3, 8):
+        answer = load(folder).think(
+            "What is 48213 * 7689?",
+            # Warm enough that paths differ.
+            ThinkingParams(paths=paths, seed=paths, temperature=1.3, termination=termination),
+        )
+        expected = reference_logprobs(reference(folder), answer)
+        worst = largest_difference(answer, expected)
+        measured("largest difference, tiny", worst)
+        assert worst <= TOLERANCE
+        if paths > 1:
+            assert min(controls(folder, answer).values()) > 0.1
