@@ -202,6 +202,12 @@ def test_a_signal_saves_a_checkpoint_before_the_command_exits(
     assert list((tmp_path / "run" / "one").glob("checkpoint-*/trainer_state.json"))
 
 
+def test_options_that_a_source_does_not_know_are_named(tmp_path: Path) -> None:
+    data = {"source": "products", "options": {"colour": "red"}}
+    with pytest.raises(UsageError, match="colour"):
+        train(recipe(steps=1, data=data), tmp_path)
+
+
 def test_signals_are_given_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopOnSignal():

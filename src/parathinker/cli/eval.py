@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from parathinker.data.products import DIGITS
+
+if TYPE_CHECKING:
+    from parathinker.evaluation.table import Table
 
 
 def evaluate(
@@ -57,13 +60,10 @@ def evaluate(
         _show(table, model)
 
 
-def _show(table: object, model: str) -> None:
+def _show(table: Table, model: str) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from parathinker.evaluation.table import Table
-
-    assert isinstance(table, Table)
     console = Console()
     rich = RichTable(
         title=f"{model}: products of {table.digits}-digit numbers, n = {table.questions}, "

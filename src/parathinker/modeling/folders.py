@@ -24,7 +24,7 @@ def resolve_model(name: str) -> Path:
     """
     if name in embedded_models():
         return EMBEDDED / name
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         from huggingface_hub import snapshot_download

@@ -61,7 +61,10 @@ class Batches(Dataset[dict[str, Any]]):
 def _example_maker(data: DataRecipe, seed: int) -> Callable[[random.Random, int], Example]:
     """How a stage draws an example with so many paths."""
     if data.source == "products":
-        source = ProductsSource(seed, **data.options)
+        try:
+            source = ProductsSource(seed, **data.options)
+        except TypeError as error:
+            raise UsageError(f"recipe: data.options do not fit source products: {error}") from error
         limit = data.fixed_examples or 2**40
         return lambda rng, paths: source.example(rng.randrange(limit), paths)
     by_paths: dict[int, list[Example]] = {}
