@@ -125,10 +125,8 @@ class RunningRequest:
             for i in request.thought_ids
         }
         # Paths that are given differ in length from the start and lie each by itself.
-        given = request.given_paths is not None
-        path_caches = [new_cache(1) for _ in self.paths] if given else [new_cache(len(self.paths))]
-        if not given:
-            path_caches *= len(self.paths)
+        given, count = request.given_paths is not None, len(self.paths)
+        path_caches = [new_cache(1) for _ in self.paths] if given else [new_cache(count)] * count
         self._caches = {self._prompt: new_cache(1)}
         self._caches.update(zip(self._segment.values(), path_caches, strict=True))
         # Paths in the order in which they lie in the cache, those still thinking in front.

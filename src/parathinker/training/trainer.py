@@ -112,13 +112,11 @@ class ParaThinkerTrainer(Trainer):
             reduction="none",
         )
         total = (losses * weights_BS.flatten()).sum()
-        count = (
-            num_items_in_batch
-            if num_items_in_batch is not None
-            # A batch may hold nothing but flawed paths, which teach nothing: 0, not 0 / 0.
-            else (labels_BS != IGNORED).sum().clamp(min=1)
-        )
-        loss = total / count
+        count = num_items_in_batch
+        if count is None:
+            count = (labels_BS != IGNORED).sum()
+        # A batch may hold nothing but flawed paths, which teach nothing: 0, not 0 / 0.
+        loss = total / max(count, 1)
         return (loss, outputs) if return_outputs else loss
 
 
