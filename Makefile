@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
+# What the package is built from: a change to any of it installs again.
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker/engine/native/src/*)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -88,12 +90,12 @@ define pip_install
 	  esac; done
 endef
 
-$(BASE): pyproject.toml constraints.txt
+$(BASE): $(BUILT_FROM)
 	$(make_venv)
 	$(call pip_install,ParaThinker and what it runs on: a minute or two the first time,.)
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt
+$(DEV): $(BUILT_FROM)
 	$(make_venv)
 	$(call pip_install,ParaThinker with its training and development tools: a few minutes the first time,.[dev])
 	@touch $(BASE) $@

@@ -49,12 +49,18 @@ def tokens_of(graph: ThoughtGraph) -> list[tuple[int, int]]:
     return [(s, i) for s, segment in enumerate(graph.segments) for i in range(segment.length)]
 
 
-def is_ancestor(graph: ThoughtGraph, segment: int, of: int) -> bool:
-    """Walk up the parents."""
-    return any(
-        parent == segment or is_ancestor(graph, segment, parent)
-        for parent in graph.segments[of].parents
-    )
+def is_seen(graph: ThoughtGraph, segment: int, of: int) -> bool:
+    """Walk up the parents; from a prompt on, paths are out of sight."""
+
+    def walk(index: int, paths_too: bool) -> bool:
+        paths_too = paths_too and graph.segments[index].kind is not Kind.PROMPT
+        return any(
+            (parent == segment and (paths_too or graph.segments[parent].kind is not Kind.PATH))
+            or walk(parent, paths_too)
+            for parent in graph.segments[index].parents
+        )
+
+    return walk(of, True)
 
 
 def longest_way_to(graph: ThoughtGraph, segment: int) -> int:
@@ -69,7 +75,7 @@ def longest_way_to(graph: ThoughtGraph, segment: int) -> int:
 
 
 @given(graphs)
-def test_a_token_sees_its_own_segment_causally_and_all_ancestors_and_nothing_else(graph):
+def test_a_token_sees_its_own_segment_causally_and_what_leads_to_it_and_nothing_else(graph):
     tokens = tokens_of(graph)
     mask = dense_mask(graph)
     assert mask.shape == (len(tokens), len(tokens))
@@ -78,7 +84,7 @@ def test_a_token_sees_its_own_segment_causally_and_all_ancestors_and_nothing_els
             if query_segment == key_segment:
                 expected = key_index <= query_index
             else:
-                expected = is_ancestor(graph, key_segment, of=query_segment)
+                expected = is_seen(graph, key_segment, of=query_segment)
             assert graph.sees(q, k) == expected
             assert bool(mask[q, k]) == expected
 
@@ -101,11 +107,11 @@ def test_flat_sequences_list_every_token_once_in_order(graph):
 
 
 @given(graphs)
-def test_segments_read_their_ancestors(graph):
+def test_segments_read_what_leads_to_them_but_no_paths_beyond_a_prompt(graph):
     n = len(graph.segments)
     for i in range(n):
-        expected = [j for j in range(n) if is_ancestor(graph, j, of=i)]
-        assert list(graph.ancestors(i)) == expected
+        expected = [j for j in range(n) if is_seen(graph, j, of=i)]
+        assert list(graph.visible(i)) == expected
         assert [j for j in range(n) if graph.reads()[i][j]] == expected
 
 
@@ -114,10 +120,10 @@ def test_sibling_groups_partition_the_segments_into_runs_that_read_the_same(grap
     groups = graph.sibling_groups()
     assert [i for group in groups for i in group] == list(range(len(graph.segments)))
     for group in groups:
-        assert len({graph.ancestors(i) for i in group}) == 1
-        assert not any(is_ancestor(graph, i, of=j) for i in group for j in group)
+        assert len({graph.visible(i) for i in group}) == 1
+        assert not any(is_seen(graph, i, of=j) for i in group for j in group)
     for one, following in pairwise(groups):
-        assert graph.ancestors(one[0]) != graph.ancestors(following[0])
+        assert graph.visible(one[0]) != graph.visible(following[0])
 
 
 @given(graphs, st.data())
@@ -161,6 +167,29 @@ def test_the_standard_graph_of_two_ragged_paths_and_a_summary():
     ]
 
 
+def test_a_second_round_reads_the_paths_of_the_first():
+    graph = ThoughtGraph.parallel(2, [(1, 1), (2, 3)], summary=2)
+    path = graph.add(Kind.PATH, 1, (3,), thought_id=1)
+    summary = graph.add(Kind.SUMMARY, 1, (3, path))
+    assert graph.visible(path) == (0, 1, 2, 3)
+    assert graph.visible(summary) == (0, 1, 2, 3, path)
+    assert graph.positions() == [0, 1, 2, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_further_question_sees_earlier_prompts_and_summaries_but_no_earlier_path():
+    graph = ThoughtGraph.parallel(2, [(1, 1), (2, 3)], summary=2)
+    prompt = graph.add(Kind.PROMPT, 2, (3,))
+    paths = [graph.add(Kind.PATH, 1, (prompt,), i) for i in (1, 2)]
+    summary = graph.add(Kind.SUMMARY, 1, (prompt, *paths))
+    again = graph.add(Kind.PROMPT, 1, (summary,))
+    assert graph.visible(prompt) == (0, 3)
+    assert graph.visible(paths[1]) == (0, 3, prompt)
+    assert graph.visible(summary) == (0, 3, prompt, *paths)
+    assert graph.visible(again) == (0, 3, prompt, summary)
+    # Paths that are not seen still took their place: positions go on behind the summary.
+    assert [graph.start(i) for i in (prompt, *paths, summary, again)] == [7, 9, 9, 10, 11]
+
+
 def test_without_a_summary_the_paths_are_the_leaves():
     graph = ThoughtGraph.parallel(2, [(1, 1), (2, 1)])
     assert [s.kind for s in graph.segments] == [Kind.PROMPT, Kind.PATH, Kind.PATH]
@@ -173,6 +202,7 @@ def test_many_rounds_stay_cheap():
         paths = [graph.add(Kind.PATH, 2, (prompt,), i) for i in range(1, 9)]
         under = (graph.add(Kind.SUMMARY, 1, (prompt, *paths)),)
     assert graph.end(under[0]) == 40 * 4
+    assert len(graph.visible(under[0])) == 39 * 2 + 1 + 8
 
 
 def test_an_empty_graph_has_no_tokens():

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from parathinker import ParaThinkerError, ThinkingParams, UsageError
 
+A_NUMBER = "a finite number"
 BAD = {
-    "paths": ([0, -1, 1.5, "8", None, True, math.nan, [8]], "a whole number from 1"),
+    "paths": ([0, -1, 1.5, "8", None, True, math.nan, [8], "Auto"], 'a whole number from 1, or "auto"'),
+    "max_paths": ([0, 1, 2.0, "9", True, 4], None),
     "max_path_tokens": ([0, -5, 2.0, "9", False, math.inf], "a whole number from 1"),
     "max_summary_tokens": ([0, -5, 2.0, "9", True], "a whole number from 1"),
+    "min_path_tokens": ([-1, 2.0, "9", None, True], "a whole number from 0"),
+    "min_summary_tokens": ([-1, 2.0, "9", None, True], "a whole number from 0"),
+    "continuation": ([3, ["Wait"], b"Wait"], "a text"),
     "budget": ([0, -1, 10.0, "10", 7], None),
+    "rounds": ([0, -1, 1.0, "2", None, True], "a whole number from 1"),
     "termination": (["first", "", None, 3, ["last-finish"]], "first-finish, half-finish"),
     "temperature": (
         [-0.1, math.nan, math.inf, -math.inf, "1", True, [1.0], 10**400],
@@ -24,9 +30,14 @@ BAD = {
     "top_p": ([0, 0.0, -0.5, 1.01, math.nan, None, "1", True], "above 0, at most 1"),
     "min_p": ([-0.01, 1.1, math.nan, None, "0"], "from 0 to 1"),
     "top_k": ([-1, 0.5, None, "5", True], "a whole number from 0"),
+    "repetition_penalty": ([0, -1.0, math.nan, math.inf, None, "1", True], "above 0, and finite"),
+    "frequency_penalty": ([math.nan, math.inf, None, "0", True], A_NUMBER),
+    "presence_penalty": ([math.nan, -math.inf, None, "0", True], A_NUMBER),
     "seed": ([-1, 0.5, "7", True, math.nan], "a whole number from 0"),
     "logprobs": ([1, 0, None, "yes"], "true or false"),
     "stop": ([("",), ("a", 3), "", 5, None, [None], b"ab", {"a": 1}], "non-empty texts"),
+    "stop_token_ids": ([5, (-1,), [1.0], ["a"], None, (True,), {3}], "token ids"),
+    "path_prefix": ([3, ("a",), ("a",) * 9, [1] * 8, b"a"], "a text, or one for each of 8 paths"),
     "summary_prefix": ([3, ["So"], b"So"], "a text"),
 }
 
@@ -51,10 +62,50 @@ def test_every_field_has_bad_values_here():
     assert set(BAD) == set(ThinkingParams.__dataclass_fields__)
 
 
+def test_paths_may_be_left_to_the_model():
+    params = ThinkingParams(paths="auto", max_paths=2)
+    assert params.paths_to_finish > 10**6, "all paths run until they close"
+    with pytest.raises(UsageError, match=r'termination should be left .* paths="auto"; got .half'):
+        ThinkingParams(paths="auto", termination="half-finish")
+    with pytest.raises(UsageError, match=r"max_paths should be a whole number from 2; got 1"):
+        ThinkingParams(paths="auto", max_paths=1)
+    with pytest.raises(UsageError, match=r'max_paths should be given with paths="auto" only'):
+        ThinkingParams(paths=4, max_paths=4)
+    with pytest.raises(UsageError, match=r"path_prefix should be .*got \('a', 'b'\)"):
+        ThinkingParams(paths="auto", path_prefix=("a", "b"))
+    assert ThinkingParams(paths="auto", path_prefix="a").path_prefix == "a"
+
+
+@pytest.mark.parametrize("name", ["path", "summary"])
+def test_the_least_length_is_at_most_the_largest(name):
+    least, most = f"min_{name}_tokens", f"max_{name}_tokens"
+    ThinkingParams(**{least: 5, most: 5})
+    with pytest.raises(UsageError, match=rf"{least} should be at most {most}, 4; got 5"):
+        ThinkingParams(**{least: 5, most: 4})
+
+
+def test_a_continuation_comes_with_a_least_length_that_calls_for_it():
+    assert ThinkingParams(continuation="Wait", min_path_tokens=3).continuation == "Wait"
+    with pytest.raises(UsageError, match=r"continuation should be given with min_path_tokens"):
+        ThinkingParams(continuation="Wait")
+
+
+def test_lists_of_a_request_do_not_change_with_the_callers():
+    prefix, stops = ["a", "b"], [3, 4]
+    params = ThinkingParams(paths=2, path_prefix=prefix, stop_token_ids=stops)
+    prefix.append("c")
+    stops.append(5)
+    assert params.path_prefix == ("a", "b")
+    assert params.stop_token_ids == (3, 4)
+    hash(params)
+
+
 def test_a_budget_has_a_token_for_each_path():
     assert ThinkingParams(paths=3, budget=3).budget == 3
     with pytest.raises(UsageError, match=r"budget should be .* each of 3 paths; got 2"):
         ThinkingParams(paths=3, budget=2)
+    with pytest.raises(UsageError, match=r"budget should be .* each of 2 paths; got 1"):
+        ThinkingParams(paths="auto", budget=1)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +117,14 @@ def test_a_budget_has_a_token_for_each_path():
         {"top_p": 1},
         {"top_p": 1e-9},
         {"min_p": 1},
+        {"min_p": 0.0},
+        {"frequency_penalty": -2.0},
+        {"presence_penalty": 3},
+        {"repetition_penalty": 1e-3},
+        {"paths": "auto", "max_paths": 2, "budget": 2},
+        {"paths": 2, "path_prefix": ["", "a"]},
+        {"stop_token_ids": [0]},
+        {"rounds": 99},
         {"seed": 2**80},
         {"summary_prefix": ""},
         {"stop": ["a", "b"]},
@@ -111,4 +170,5 @@ def test_whatever_is_asked_is_taken_or_refused_with_a_usage_error(fields):
         params = ThinkingParams(**fields)
     except UsageError:
         return
-    assert 1 <= params.paths_to_finish <= params.paths
+    assert params.paths_to_finish >= 1
+    assert params.paths == "auto" or params.paths_to_finish <= params.paths

@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from parathinker import Answer, ParaThinker, ParaThinkerError, ThinkingParams
+from parathinker.answer import Round
 from reference import largest_difference, reference_logprobs, reference_model
 from smollm2 import smollm2_folder
 
@@ -31,7 +32,8 @@ def spoken(answer: Answer, logprobs: list[list[float]]) -> Answer:
         return dataclasses.replace(segment, logprobs=kept)
 
     *paths, summary = map(taken, [*answer.paths, answer.summary], logprobs)
-    return dataclasses.replace(answer, paths=paths, summary=summary)
+    rounds = [Round(paths, summary)]
+    return dataclasses.replace(answer, paths=paths, summary=summary, rounds=rounds)
 
 
 @pytest.mark.parametrize("termination", ["first-finish", "half-finish", "last-finish"])

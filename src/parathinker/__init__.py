@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from parathinker.answer import (
@@ -15,32 +16,51 @@ from parathinker.answer import (
     Path,
     PathEnd,
     PathToken,
+    Round,
     StreamEvent,
     Summary,
     SummaryToken,
     Timings,
     Usage,
 )
-from parathinker.errors import CheckpointError, MissingExtraError, ParaThinkerError, UsageError
+from parathinker.errors import (
+    CapacityError,
+    CheckpointError,
+    EngineError,
+    MissingExtraError,
+    NumericalError,
+    ParaThinkerError,
+    UsageError,
+)
 from parathinker.graph import Kind, Segment, ThoughtGraph
 from parathinker.params import ThinkingParams
 
 if TYPE_CHECKING:
+    from parathinker.engine.engine import EngineLoad
+    from parathinker.engine.kv_pool import KVUsage
     from parathinker.parathinker import ParaThinker
+    from parathinker.prepare import Question
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "CapacityError",
     "CheckpointError",
     "Done",
+    "EngineError",
+    "EngineLoad",
+    "KVUsage",
     "Kind",
     "MissingExtraError",
+    "NumericalError",
     "ParaThinker",
     "ParaThinkerError",
     "Path",
     "PathEnd",
     "PathToken",
+    "Question",
+    "Round",
     "Segment",
     "StreamEvent",
     "Summary",
@@ -53,11 +73,16 @@ __all__ = [
     "__version__",
 ]
 
+_LAZY = {
+    "EngineLoad": "parathinker.engine.engine",
+    "KVUsage": "parathinker.engine.kv_pool",
+    "ParaThinker": "parathinker.parathinker",
+    "Question": "parathinker.prepare",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Import the engine, and PyTorch with it, only when it is used: ``--help`` stays quick."""
-    if name == "ParaThinker":
-        from parathinker.parathinker import ParaThinker
-
-        return ParaThinker
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from parathinker.params import ThinkingParams
@@ -36,26 +36,34 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One round of thinking: paths, and the summary that read them."""
+
+    paths: list[Path]
+    summary: Summary
+
+
+@dataclass(frozen=True)
 class Usage:
-    """Tokens, control tokens included."""
+    """Tokens of this turn, over all its rounds, control tokens included."""
 
     prompt_tokens: int
     path_tokens: int
     """Of all paths together."""
     summary_tokens: int
     cached_tokens: int
-    """Prompt tokens whose keys and values were there from an earlier request."""
+    """Tokens of prompt and history whose keys and values were there from an earlier request."""
     total_tokens: int
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall-clock seconds."""
+    """Wall-clock seconds, from when the engine took the request."""
 
     prefill_s: float
     """Until all paths had their first token."""
     think_s: float
-    """From there until thinking ended."""
+    """From there until thinking ended, in the last round."""
     summary_ttft_s: float
     """From there to the summary's first token."""
     summary_s: float
@@ -70,16 +78,28 @@ class Answer:
     text: str
     """What the summary says."""
     paths: list[Path]
+    """Of the last round."""
     summary: Summary
+    """Of the last round."""
+    rounds: list[Round]
+    """All rounds in order."""
     prompt_token_ids: list[int]
+    """What this turn added to the context before thinking began."""
     usage: Usage
     timings: Timings
     params: ThinkingParams
     """As used: every default filled in, the seed included, so that it can be repeated."""
 
+    after: Answer | None = field(default=None, repr=False)
+    """The answer that this one's question followed up."""
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Plain data, ready for JSON: this turn alone; ``rounds`` only where there are several."""
+        turn = dataclasses.asdict(dataclasses.replace(self, after=None))
+        del turn["after"]
+        if len(self.rounds) == 1:
+            del turn["rounds"]
+        return turn
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,7 @@ class PathToken:
     token_id: int
     text: str
     logprob: float | None
+    round: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,7 @@ class PathEnd:
 
     thought_id: int
     finish_reason: str
+    round: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,7 @@ class SummaryToken:
     token_id: int
     text: str
     logprob: float | None
+    round: int = 1
 
 
 @dataclass(frozen=True)

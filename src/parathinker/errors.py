@@ -11,6 +11,18 @@ class UsageError(ParaThinkerError, ValueError):
     """The caller asked for something that cannot be: a bad parameter, question or recipe."""
 
 
+class CapacityError(UsageError):
+    """A request that the engine's memory could never hold."""
+
+
+class EngineError(ParaThinkerError):
+    """A request failed on its way through the engine, which goes on with the others."""
+
+
+class NumericalError(EngineError):
+    """The model computed NaN or infinity where a request needed numbers."""
+
+
 class CheckpointError(ParaThinkerError):
     """A model folder is missing, damaged, or of a kind that is not supported."""
 

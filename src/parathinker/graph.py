@@ -4,7 +4,9 @@ A sequence is an acyclic graph of *segments*, runs of tokens with a kind, a thou
 parents. Visibility, positions and thought ids all follow from it; training masks, the engine's
 KV reuse and position ids are read off this module and computed nowhere else.
 
-- A token sees its own segment causally and every token of its segment's ancestors, no other.
+- A token sees its own segment causally and every token of its segment's ancestors, no other; but
+  a prompt that hangs under a summary, and whatever hangs under that prompt, does not see the paths
+  of earlier turns: of them, prompts and summaries remain.
 - A segment starts at the largest end position among its parents (0 if it has none).
 - The thought id picks the row of the thought embedding: 0 for prompt and summary, i for the path
   that opens with ``<think i>``.
@@ -57,10 +59,10 @@ class ThoughtGraph:
     """
 
     segments: list[Segment] = field(default_factory=list)
-    _ancestors: list[tuple[int, ...]] = field(default_factory=list, repr=False)
+    _visible: list[tuple[int, ...]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        given, self.segments, self._ancestors = self.segments, [], []
+        given, self.segments, self._visible = self.segments, [], []
         for segment in given:
             self._append(segment)
 
@@ -97,18 +99,20 @@ class ThoughtGraph:
                 raise UsageError(f"segment {index}: parent {parent} is not an earlier segment")
         seen = set(segment.parents)
         for parent in segment.parents:
-            seen.update(self._ancestors[parent])
+            seen.update(self._visible[parent])
+        if segment.kind is Kind.PROMPT:
+            seen = {i for i in seen if self.segments[i].kind is not Kind.PATH}
         self.segments.append(segment)
-        self._ancestors.append(tuple(sorted(seen)))
+        self._visible.append(tuple(sorted(seen)))
 
     def extend(self, index: int, tokens: int = 1) -> None:
         """Grow a segment by ``tokens``. Its children move, so grow parents before children."""
         segment = self.segments[index]
         self.segments[index] = replace(segment, length=segment.length + tokens)
 
-    def ancestors(self, index: int) -> tuple[int, ...]:
+    def visible(self, index: int) -> tuple[int, ...]:
         """Segments that ``index`` reads in full, in order, itself not among them."""
-        return self._ancestors[index]
+        return self._visible[index]
 
     def start(self, index: int) -> int:
         """Position of the segment's first token."""
@@ -116,11 +120,7 @@ class ThoughtGraph:
 
     def end(self, index: int) -> int:
         """Position right after the segment's last token."""
-        ends: dict[int, int] = {}
-        for i in (*self._ancestors[index], index):
-            segment = self.segments[i]
-            ends[i] = max((ends[p] for p in segment.parents), default=0) + segment.length
-        return ends[index]
+        return self._ends(index + 1)[index]
 
     @property
     def length(self) -> int:
@@ -129,16 +129,19 @@ class ThoughtGraph:
 
     def positions(self) -> list[int]:
         """Position id of each token, flat."""
-        starts: list[int] = []
-        for segment in self.segments:
-            starts.append(
-                max((starts[p] + self.segments[p].length for p in segment.parents), default=0)
-            )
+        ends = self._ends(len(self.segments))
         return [
             position
-            for start, segment in zip(starts, self.segments, strict=True)
-            for position in range(start, start + segment.length)
+            for end, segment in zip(ends, self.segments, strict=True)
+            for position in range(end - segment.length, end)
         ]
+
+    def _ends(self, count: int) -> list[int]:
+        """End positions of the first ``count`` segments."""
+        ends: list[int] = []
+        for segment in self.segments[:count]:
+            ends.append(max((ends[p] for p in segment.parents), default=0) + segment.length)
+        return ends
 
     def thought_ids(self) -> list[int]:
         """Thought id of each token, flat."""
@@ -151,24 +154,24 @@ class ThoughtGraph:
     def reads(self) -> list[list[bool]]:
         """``reads()[i][j]``: segment ``i`` sees all tokens of segment ``j`` (``i`` != ``j``)."""
         n = len(self.segments)
-        return [[j in read for j in range(n)] for read in map(set, self._ancestors)]
+        return [[j in read for j in range(n)] for read in map(set, self._visible)]
 
     def sees(self, query: int, key: int) -> bool:
         """Whether the token at flat index ``query`` attends to the one at flat index ``key``."""
         owner = self.token_segments()
         if owner[query] == owner[key]:
             return key <= query
-        return owner[key] in self._ancestors[owner[query]]
+        return owner[key] in self._visible[owner[query]]
 
     def sibling_groups(self) -> list[tuple[int, ...]]:
-        """Segments grouped by what they read, in order: equal ancestors, contiguous indices.
+        """Segments grouped by what they read, in order: equal reads, contiguous indices.
 
         Members of a group never see each other, and all of them read the same keys, so attention
         can read those keys once for the whole group.
         """
         groups: list[list[int]] = []
-        for index, ancestors in enumerate(self._ancestors):
-            if groups and self._ancestors[groups[-1][0]] == ancestors:
+        for index, visible in enumerate(self._visible):
+            if groups and self._visible[groups[-1][0]] == visible:
                 groups[-1].append(index)
             else:
                 groups.append([index])

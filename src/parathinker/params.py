@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,31 @@ DEFAULT_TEMPERATURE = 0.5
 """The released model's; a checkpoint may carry its own."""
 DEFAULT_MAX_PATH_TOKENS = 16_384
 DEFAULT_MAX_SUMMARY_TOKENS = 2_048
+AUTO = "auto"
+AUTO_WAVE = 2
+"""With ``paths="auto"``: how many paths to begin with, and how many to add at a time."""
+DEFAULT_AUTO_PATHS = 8
+
+_INTEGERS = {
+    "max_paths": AUTO_WAVE,
+    "max_path_tokens": 1,
+    "max_summary_tokens": 1,
+    "min_path_tokens": 0,
+    "min_summary_tokens": 0,
+    "rounds": 1,
+    "top_k": 0,
+    "seed": 0,
+    "budget": 1,
+}
+_NUMBERS = {
+    "temperature": (0.0, math.inf, "0 or more, and finite"),
+    "summary_temperature": (0.0, math.inf, "0 or more, and finite"),
+    "top_p": (0.0, 1.0, "above 0, at most 1"),
+    "min_p": (0.0, 1.0, "from 0 to 1"),
+    "repetition_penalty": (0.0, math.inf, "above 0, and finite"),
+    "frequency_penalty": (-math.inf, math.inf, "a finite number"),
+    "presence_penalty": (-math.inf, math.inf, "a finite number"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +48,27 @@ class ThinkingParams:
     ``None`` leaves a choice to the checkpoint's own defaults, then to this module's.
     """
 
-    paths: int = 8
-    """How many paths think side by side; from 1 to the model's P_max."""
+    paths: int | str = 8
+    """How many paths think side by side, from 1 to the model's P_max; or ``"auto"``: begin with
+    few, and add more only while their answers disagree."""
+    max_paths: int | None = None
+    """With ``paths="auto"``: how many there may be; by default 8, or as many as the model has."""
     max_path_tokens: int | None = None
     """Tokens that a path may have after its ``<think i>``, the closing token included."""
     max_summary_tokens: int | None = None
     """Tokens that the summary may have after its forced beginning."""
+    min_path_tokens: int = 0
+    """Tokens that a path has to have before it may close."""
+    min_summary_tokens: int = 0
+    """Tokens that the summary has to have, after its forced beginning, before it may end."""
+    continuation: str | None = None
+    """Text written in place of a path's end that comes before ``min_path_tokens``, such as
+    ``"Wait"`` (budget forcing, arXiv 2501.19393); by default early ends are not sampled at all."""
     termination: str = "first-finish"
-    """When thinking ends: once the first path has closed, or half of them, or all."""
+    """When thinking ends: once the first path has closed, or half of them, or all. With
+    ``paths="auto"`` all paths run until they close, whatever is said here."""
+    rounds: int = 1
+    """How often to think: paths of a later round read all rounds before, and their summaries."""
     temperature: float | None = None
     """Sampling temperature of the paths; 0 is greedy."""
     summary_temperature: float | None = None
@@ -40,64 +79,112 @@ class ThinkingParams:
     """Sample from so many likeliest tokens; 0 is no limit."""
     min_p: float = 0.0
     """Leave out tokens less likely than this share of the likeliest."""
+    repetition_penalty: float = 1.0
+    """Divides the logits of tokens that the prompt or the path itself has; 1 changes nothing."""
+    frequency_penalty: float = 0.0
+    """Taken off a token's logit for each time that the path has it."""
+    presence_penalty: float = 0.0
+    """Taken off a token's logit once if the path has it."""
     seed: int | None = None
     """Same seed, same answer; None draws one, which the answer names."""
     logprobs: bool = True
-    """Record each token's log-probability under the raw logits."""
+    """Report each token's log-probability under the raw logits."""
     stop: tuple[str, ...] = ()
     """Texts that end a path or the summary once they appear in it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end a path or the summary, like its closing token."""
+    path_prefix: str | tuple[str, ...] | None = None
+    """Text that every path begins with, forced; or one for each path. It counts as the path's."""
     summary_prefix: str | None = None
     """Text that the summary begins with, forced."""
     budget: int | None = None
-    """Tokens that all paths together may have, their ``<think i>`` not counted."""
+    """Tokens that all paths of a round together may have, their ``<think i>`` not counted."""
 
     def __post_init__(self) -> None:
-        _integer("paths", self.paths, 1)
-        _integer("top_k", self.top_k, 0)
-        for name in ("max_path_tokens", "max_summary_tokens", "budget"):
-            if getattr(self, name) is not None:
-                _integer(name, getattr(self, name), 1)
-        if self.seed is not None:
-            _integer("seed", self.seed, 0)
-        for name in ("temperature", "summary_temperature"):
-            if getattr(self, name) is not None:
-                _number(name, getattr(self, name), 0.0, math.inf, "0 or more, and finite")
-        _number("top_p", self.top_p, 0.0, 1.0, "above 0, at most 1")
-        if self.top_p == 0:
-            raise _error("top_p", self.top_p, "above 0, at most 1")
-        _number("min_p", self.min_p, 0.0, 1.0, "from 0 to 1")
+        if self.paths != AUTO:
+            _integer("paths", self.paths, 1, f'a whole number from 1, or "{AUTO}"')
+        elif self.termination == "half-finish":
+            raise _error("termination", self.termination, 'left as it is with paths="auto"')
+        for name, least in _INTEGERS.items():
+            if not self._is_open(name):
+                _integer(name, getattr(self, name), least)
+        for name, (lowest, highest, allowed) in _NUMBERS.items():
+            if not self._is_open(name):
+                _number(name, getattr(self, name), lowest, highest, allowed)
+        for name in ("top_p", "repetition_penalty"):
+            if getattr(self, name) == 0:
+                raise _error(name, getattr(self, name), _NUMBERS[name][2])
         if self.termination not in TERMINATIONS:
             raise _error("termination", self.termination, f"one of {', '.join(TERMINATIONS)}")
         if not isinstance(self.logprobs, bool):
             raise _error("logprobs", self.logprobs, "true or false")
+        for name in ("summary_prefix", "continuation"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                raise _error(name, getattr(self, name), "a text")
+        self._check_lists()
+        self._check_together()
+
+    def _is_open(self, name: str) -> bool:
+        """Whether the choice is left to the defaults, where it may be."""
+        return getattr(self, name) is None and getattr(type(self), name) is None
+
+    def _check_lists(self) -> None:
         stop: Any = self.stop
         if isinstance(stop, str):
             stop = (stop,)
-        if not isinstance(stop, (tuple, list)) or any(
-            not isinstance(text, str) or not text for text in stop
-        ):
+        if not _all_of(stop, str) or "" in stop:
             raise _error("stop", stop, "non-empty texts")
         object.__setattr__(self, "stop", tuple(stop))
-        if self.summary_prefix is not None and not isinstance(self.summary_prefix, str):
-            raise _error("summary_prefix", self.summary_prefix, "a text")
-        if self.budget is not None and self.budget < self.paths:
-            raise _error("budget", self.budget, f"at least a token for each of {self.paths} paths")
+        if not _all_of(self.stop_token_ids, int) or any(t < 0 for t in self.stop_token_ids):
+            raise _error("stop_token_ids", self.stop_token_ids, "token ids")
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        prefix: Any = self.path_prefix
+        if prefix is None or isinstance(prefix, str):
+            return
+        if not _all_of(prefix, str) or len(prefix) != self.paths:
+            each = "" if self.paths == AUTO else f", or one for each of {self.paths} paths"
+            raise _error("path_prefix", prefix, f"a text{each}")
+        object.__setattr__(self, "path_prefix", tuple(prefix))
+
+    def _check_together(self) -> None:
+        """What depends on several fields."""
+        for name in ("path", "summary"):
+            least, most = getattr(self, f"min_{name}_tokens"), getattr(self, f"max_{name}_tokens")
+            if most is not None and least > most:
+                raise _error(f"min_{name}_tokens", least, f"at most max_{name}_tokens, {most}")
+        if self.continuation is not None and not self.min_path_tokens:
+            raise _error(
+                "continuation", self.continuation, "given with min_path_tokens, which calls for it"
+            )
+        if self.max_paths is not None and self.paths != AUTO:
+            raise _error("max_paths", self.max_paths, f'given with paths="{AUTO}" only')
+        first = AUTO_WAVE if self.paths == AUTO else self.paths
+        if self.budget is not None and self.budget < int(first):
+            raise _error("budget", self.budget, f"at least a token for each of {first} paths")
 
     @property
     def paths_to_finish(self) -> int:
         """How many paths have to close before thinking ends."""
-        return {"first-finish": 1, "half-finish": (self.paths + 1) // 2}.get(
-            self.termination, self.paths
-        )
+        if self.paths == AUTO:
+            return sys.maxsize
+        paths = int(self.paths)
+        return {"first-finish": 1, "half-finish": (paths + 1) // 2}.get(self.termination, paths)
 
 
 def _error(name: str, value: Any, allowed: str) -> UsageError:
     return UsageError(f"{name} should be {allowed}; got {value!r}")
 
 
-def _integer(name: str, value: Any, least: int) -> None:
+def _all_of(values: Any, kind: type) -> bool:
+    """Whether it is a list or tuple of nothing else; booleans do not count as whole numbers."""
+    return isinstance(values, (list, tuple)) and all(
+        isinstance(value, kind) and not isinstance(value, bool) for value in values
+    )
+
+
+def _integer(name: str, value: Any, least: int, allowed: str | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise _error(name, value, f"a whole number from {least}")
+        raise _error(name, value, allowed or f"a whole number from {least}")
 
 
 def _number(name: str, value: Any, least: float, most: float, allowed: str) -> None:

@@ -2,79 +2,72 @@
 
 from __future__ import annotations
 
-import dataclasses
-import random
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TypeVar, overload
+from types import TracebackType
+from typing import overload
 
 import torch
 
-from parathinker.answer import (
-    Answer,
-    Done,
-    Path,
-    PathEnd,
-    PathToken,
-    StreamEvent,
-    Summary,
-    SummaryToken,
-    Timings,
-    Usage,
-)
-from parathinker.engine.engine import Engine
-from parathinker.engine.request import (
-    EndEvent,
-    EngineRequest,
-    RunningRequest,
-    SegmentOutput,
-)
+from parathinker.answer import Answer, StreamEvent
+from parathinker.delivery import async_answer, async_events, events, run_all
+from parathinker.engine.batch import BLOCK_TOKENS
+from parathinker.engine.engine import Engine, EngineLoad, EngineOptions
+from parathinker.engine.memory import kv_blocks
+from parathinker.engine.runner import WEIGHT_FORMATS, Runner, make_runner
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.modeling.checkpoint import load_weights
 from parathinker.modeling.config import DecoderConfig, read_json_object
-from parathinker.modeling.decoder import Decoder
 from parathinker.modeling.folders import resolve_model
-from parathinker.params import (
-    DEFAULT_MAX_PATH_TOKENS,
-    DEFAULT_MAX_SUMMARY_TOKENS,
-    DEFAULT_TEMPERATURE,
-    ThinkingParams,
-)
+from parathinker.outcome import Narrator
+from parathinker.params import ThinkingParams
+from parathinker.prepare import Prepared, Preparer, Question
 from parathinker.prompt import PromptCodec
 
-_T = TypeVar("_T")
-_STOP_WINDOW = 64
-"""A stop text is looked for in so many last tokens, plus one for each of its bytes."""
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 256, 2048
+"""Tokens of a forward, by default: what others wait for while a long prompt is read."""
 
 
 class ParaThinker:
     """A model that thinks along several paths at once and sums them up.
 
-    Make one with :meth:`from_pretrained`.
+    Make one with :meth:`from_pretrained`. Any threads and event loops may use it at once: their
+    requests run together in one engine.
     """
 
-    def __init__(self, decoder: Decoder, codec: PromptCodec, end_ids: frozenset[int]) -> None:
-        rows = decoder.weights.thought_rows
-        if rows is not None and rows <= codec.control.max_paths:
-            raise CheckpointError(
-                f"the thought embeddings have {rows} rows; {codec.control.max_paths} paths need "
-                f"{codec.control.max_paths + 1}"
-            )
+    def __init__(
+        self,
+        runner: Runner,
+        codec: PromptCodec,
+        end_ids: frozenset[int],
+        options: EngineOptions,
+    ) -> None:
+        self.config = runner.config
         largest = max(codec.tokenizer.get_vocab().values())
-        if largest >= decoder.config.vocab_size:
+        if largest >= self.config.vocab_size:
             raise CheckpointError(
                 f"the tokenizer's largest id is {largest}, but the model's vocabulary has "
-                f"{decoder.config.vocab_size} entries; resize its embedding to the tokenizer"
+                f"{self.config.vocab_size} entries; resize its embedding to the tokenizer"
             )
-        self.config = decoder.config
-        self._defaults = _own_defaults(decoder.config)
-        self._codec, self._end_ids = codec, end_ids - codec.control.ids
-        self._decoder = decoder
-        self._engine = Engine(decoder, codec.control)
+        self._codec = codec
+        # A model may have more rows than its tokenizer has tokens; those mean nothing.
+        padding = frozenset(range(largest + 1, self.config.vocab_size))
+        self._engine = Engine(runner, codec.control, codec.control.ids | padding, options)
+        self._preparer = Preparer(self.config, codec, end_ids, options.kv_blocks * BLOCK_TOKENS)
 
     @classmethod
     def from_pretrained(
-        cls, name: str | FilePath = "tiny", device: str = "auto", dtype: str = "auto"
+        cls,
+        name: str | FilePath = "tiny",
+        device: str = "auto",
+        dtype: str = "auto",
+        *,
+        weights: str = "auto",
+        kv_cache_memory: int | float | str | None = None,
+        max_batch_tokens: int | None = None,
+        threads: int | None = None,
+        compile: bool = False,
     ) -> ParaThinker:
         """Load a model.
 
@@ -82,10 +75,18 @@ class ParaThinker:
             name: an embedded model's name, a Hugging Face folder, or a hub id.
             device: ``auto`` (CUDA or MPS where there is one, else CPU) or a PyTorch device.
             dtype: ``float32``, ``bfloat16``, or ``auto`` (float32 on CPU, else bfloat16).
+            weights: how matrices are kept: ``auto`` (as ``dtype``), ``float32``, or ``int8`` (on
+                CPUs: a quarter of the memory and much faster, a little less exact).
+            kv_cache_memory: most memory for keys and values: bytes, a text such as ``"2GiB"``, or
+                a share of memory as a float. By default a quarter of the memory.
+            max_batch_tokens: tokens of a forward; longer prompts are read in several, so that
+                other requests do not wait for them.
+            threads: of the CPU kernels; by default one for each core this process may use.
+            compile: let ``torch.compile`` fuse what runs in PyTorch; starting takes longer.
 
         Raises:
             CheckpointError: the model is unknown, damaged or unsupported, or has no control tokens.
-            UsageError: an unknown device or dtype.
+            UsageError: an unknown device, dtype, format, or size.
         """
         folder = resolve_model(str(name))
         target = _device(device)
@@ -93,10 +94,28 @@ class ParaThinker:
         types["auto"] = torch.float32 if target.type == "cpu" else torch.bfloat16
         if dtype not in types:
             raise UsageError(f"dtype should be one of {', '.join(sorted(types))}; got {dtype!r}")
+        if weights not in WEIGHT_FORMATS:
+            raise UsageError(
+                f"weights should be one of {', '.join(WEIGHT_FORMATS)}; got {weights!r}"
+            )
+        for field, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= 1):
+                raise UsageError(f"{field} should be a whole number from 1; got {value!r}")
         config = DecoderConfig.from_folder(folder)
         codec = PromptCodec.from_folder(folder)
-        weights = load_weights(folder, config, target, types[dtype])
-        return cls(Decoder(config, weights), codec, _end_ids(folder))
+        blocks = kv_blocks(kv_cache_memory, config, target, types[dtype])
+        loaded = load_weights(folder, config, target, types[dtype])
+        rows = loaded.thought_rows
+        if rows is not None and rows <= codec.control.max_paths:
+            raise CheckpointError(
+                f"the thought embeddings have {rows} rows; {codec.control.max_paths} paths need "
+                f"{codec.control.max_paths + 1}"
+            )
+        runner = make_runner(config, loaded, weights, threads, compile)
+        default = CPU_BATCH_TOKENS if target.type == "cpu" else GPU_BATCH_TOKENS
+        options = EngineOptions(blocks, max_batch_tokens or default)
+        return cls(runner, codec, _end_ids(folder), options)
 
     @property
     def max_paths(self) -> int:
@@ -110,36 +129,123 @@ class ParaThinker:
         return None if task is None else str(task)
 
     @overload
-    def think(self, question: str, params: ThinkingParams | None = None) -> Answer: ...
+    def think(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        question: str,
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
+    ) -> Answer: ...
 
     @overload
     def think(
-        self, question: list[str] | tuple[str, ...], params: ThinkingParams | None = None
+        self, question: list[dict[str, str]], params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    def think(
+        self, question: Sequence[Question], params: ThinkingParams | None = None
     ) -> list[Answer]: ...
 
     def think(
-        self, question: str | list[str] | tuple[str, ...], params: ThinkingParams | None = None
+        self,
+        question: Question | Sequence[Question],
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
     ) -> Answer | list[Answer]:
         """Think about one question, or about a list of them together.
 
+        Args:
+            question: a text; or the messages of a chat, a list of mappings with ``role`` and
+                ``content``; or a list of questions.
+            after: the answer that this question follows up. Its question and its summary are seen,
+                by their keys and values where these are still in memory, its paths are not.
+
         Raises:
             UsageError: an empty question, one that does not fit the context, too many paths.
+            CapacityError: a request that the KV memory could never hold; it is a UsageError.
+            EngineError: the model computes NaN, or the engine was closed.
         """
-        if not isinstance(question, (str, list, tuple)):
-            raise UsageError(f"a question should be a text, or a list of texts; got {question!r}")
-        questions = [question] if isinstance(question, str) else list(question)
-        prepared = [self._prepare(q, params or ThinkingParams()) for q in questions]
-        answers = self._run(prepared)
-        return answers[0] if isinstance(question, str) else answers
+        questions, single = _questions(question)
+        prepared = [self._prepare(q, params, after) for q in questions]
+        done = run_all(self._engine, prepared)
+        answers = [
+            Narrator(one, self._codec).answer(running)
+            for one, running in zip(prepared, done, strict=True)
+        ]
+        return answers[0] if single else answers
 
-    def stream(self, question: str, params: ThinkingParams | None = None) -> Iterator[StreamEvent]:
+    def stream(
+        self,
+        question: Question,
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
+    ) -> Iterator[StreamEvent]:
         """The same for one question, as events while it happens; the last one is ``Done``.
+
+        Thinking begins when the iterator is first asked for an event. Closing it cancels the
+        request and frees its memory.
 
         Raises:
             UsageError: as :meth:`think`, at once and not only when iterated.
         """
-        request, resolved = self._prepare(question, params or ThinkingParams())
-        return self._events(request, resolved)
+        prepared = self._prepare(question, params, after)
+        return events(self._engine, prepared, Narrator(prepared, self._codec))
+
+    @overload
+    async def athink(  # type: ignore[overload-overlap]
+        self,
+        question: str,
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
+    ) -> Answer: ...
+
+    @overload
+    async def athink(
+        self, question: list[dict[str, str]], params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    async def athink(
+        self, question: Sequence[Question], params: ThinkingParams | None = None
+    ) -> list[Answer]: ...
+
+    async def athink(
+        self,
+        question: Question | Sequence[Question],
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
+    ) -> Answer | list[Answer]:
+        """:meth:`think` in an event loop; cancelling the task cancels the requests."""
+        questions, single = _questions(question)
+        prepared = [self._prepare(q, params, after) for q in questions]
+        tasks = [
+            asyncio.ensure_future(async_answer(self._engine, one, Narrator(one, self._codec)))
+            for one in prepared
+        ]
+        try:
+            answers = await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        return answers[0] if single else answers
+
+    def astream(
+        self,
+        question: Question,
+        params: ThinkingParams | None = None,
+        *,
+        after: Answer | None = None,
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """:meth:`stream` in an event loop; ``aclose()`` cancels the request."""
+        prepared = self._prepare(question, params, after)
+        return async_events(self._engine, prepared, Narrator(prepared, self._codec))
 
     def summarize(
         self,
@@ -160,208 +266,58 @@ class ParaThinker:
             UsageError: as :meth:`think`; or the numbers of questions and paths disagree, or a token
                 id is not in the vocabulary.
         """
-        params = params or ThinkingParams()
         if len(paths) != len(questions):
             raise UsageError(f"{len(questions)} questions need as many lists of paths")
-        prepared = []
-        control = self._codec.control.ids
-        for question, given in zip(questions, paths, strict=True):
-            bodies = tuple(tuple(t for t in path if t not in control) for path in given)
-            for token in (t for body in bodies for t in body):
-                if not 0 <= token < self.config.vocab_size:
-                    raise UsageError(
-                        f"token ids of paths should be from 0 to {self.config.vocab_size - 1}; "
-                        f"got {token!r}"
-                    )
-            longest = max((len(body) for body in bodies), default=0)
-            request, resolved = self._prepare(
-                question,
-                dataclasses.replace(
-                    params,
-                    paths=len(bodies),
-                    max_path_tokens=longest + 1,
-                    termination="last-finish",
-                    budget=None,
-                ),
-            )
-            prepared.append((dataclasses.replace(request, given_paths=bodies), resolved))
-        return self._run(prepared)
+        prepared = [
+            self._preparer.with_paths(question, params or ThinkingParams(), given)
+            for question, given in zip(questions, paths, strict=True)
+        ]
+        done = run_all(self._engine, prepared)
+        return [
+            Narrator(one, self._codec).answer(running)
+            for one, running in zip(prepared, done, strict=True)
+        ]
 
-    def _events(self, request: EngineRequest, params: ThinkingParams) -> Iterator[StreamEvent]:
-        streams = {i: self._codec.stream() for i in (0, *request.thought_ids)}
-        for running, events in self._engine.run([request]):
-            for event, following in zip(events, [*events[1:], None], strict=True):
-                if isinstance(event, EndEvent):
-                    if event.thought_id:
-                        yield PathEnd(event.thought_id, event.finish_reason)
-                    continue
-                last = isinstance(following, EndEvent)
-                text = streams[event.thought_id].push(event.token_id, last)
-                if event.thought_id:
-                    yield PathToken(event.thought_id, event.token_id, text, event.logprob)
-                else:
-                    yield SummaryToken(event.token_id, text, event.logprob)
-            if running.done:
-                yield Done(self._answer(running, params))
+    def load(self) -> EngineLoad:
+        """How many requests run and wait, and what the KV memory holds."""
+        return self._engine.load()
 
-    def _run(self, prepared: Sequence[tuple[EngineRequest, ThinkingParams]]) -> list[Answer]:
-        answers: dict[int, Answer] = {}
-        params = {id(request): resolved for request, resolved in prepared}
-        for running, _ in self._engine.run([request for request, _ in prepared]):
-            if running.done:
-                key = id(running.request)
-                answers[key] = self._answer(running, params[key])
-        return [answers[id(request)] for request, _ in prepared]
+    def forget_prefixes(self) -> None:
+        """Drop the keys and values that are kept for prompts that begin alike."""
+        self._engine.forget_prefixes()
+
+    def close(self) -> None:
+        """End the engine; requests under way fail. Not needed for memory to be freed."""
+        self._engine.close()
+
+    def __enter__(self) -> ParaThinker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _prepare(
-        self, question: object, params: ThinkingParams
-    ) -> tuple[EngineRequest, ThinkingParams]:
-        """Check a question against the model and fill in every default."""
-        if not isinstance(question, str) or not question.strip():
-            raise UsageError("the question is empty")
-        if params.paths > self.max_paths:
-            raise UsageError(
-                f"paths should be at most {self.max_paths} for this model; got {params.paths}. "
-                "More need control tokens and training: set model.max_paths in the recipe"
-            )
-        own = self._defaults
-        temperature = _first(params.temperature, own.temperature, DEFAULT_TEMPERATURE)
-        summary_temperature = _first(
-            params.summary_temperature, own.summary_temperature, temperature
-        )
-        prefix = _first(params.summary_prefix, own.summary_prefix, "")
-        seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
-        prompt = self._codec.encode_question(question)
-        if not prompt:
-            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
-        prefix_ids = self._codec.encode_text(prefix)
-        path_tokens, summary_tokens = self._token_limits(params, len(prompt), len(prefix_ids))
-        request = EngineRequest(
-            prompt=tuple(prompt),
-            thought_ids=tuple(range(1, params.paths + 1)),
-            paths_to_finish=params.paths_to_finish,
-            max_path_tokens=path_tokens,
-            max_summary_tokens=summary_tokens,
-            budget=params.budget,
-            summary_prefix=tuple(prefix_ids),
-            temperature=temperature,
-            summary_temperature=summary_temperature,
-            top_k=params.top_k,
-            top_p=params.top_p,
-            min_p=params.min_p,
-            seed=seed,
-            logprobs=params.logprobs,
-            end_ids=self._end_ids,
-            stop=self._stop_check(params.stop),
-        )
-        resolved = dataclasses.replace(
-            params,
-            max_path_tokens=path_tokens,
-            max_summary_tokens=summary_tokens,
-            temperature=temperature,
-            summary_temperature=summary_temperature,
-            summary_prefix=prefix,
-            seed=seed,
-        )
-        return request, resolved
-
-    def _token_limits(self, params: ThinkingParams, prompt: int, prefix: int) -> tuple[int, int]:
-        """Most tokens of a path and of the summary; what the caller set must fit the context."""
-        own = self._defaults
-        # Beside their limits, a path has its opening token and a summary its forced beginning.
-        room = self.config.max_context - prompt - prefix - 2
-        if room < 2:
-            raise UsageError(
-                f"the question is too long: {prompt} tokens, and this model's context of "
-                f"{self.config.max_context} has to hold paths and summary too"
-            )
-        path, summary = params.max_path_tokens, params.max_summary_tokens
-        if (path or 1) + (summary or 1) > room:
-            asked = {"max_path_tokens": path, "max_summary_tokens": summary}
-            named = " and ".join(f"{name} {value}" for name, value in asked.items() if value)
-            raise UsageError(
-                f"{named} do not fit: beside a prompt of {prompt} tokens this model's context of "
-                f"{self.config.max_context} leaves {room} for a path and the summary"
-            )
-        # What the caller left open gives way to what the caller set, down to one token.
-        if summary is None:
-            most = max(1, room // 4) if path is None else room - path
-            summary = min(own.max_summary_tokens or DEFAULT_MAX_SUMMARY_TOKENS, most)
-        if path is None:
-            path = min(own.max_path_tokens or DEFAULT_MAX_PATH_TOKENS, room - summary)
-        return path, summary
-
-    def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:
-        if not stops:
-            return None
-        window = _STOP_WINDOW + max(len(stop.encode("utf-8", "replace")) for stop in stops)
-
-        def holds_stop(token_ids: Sequence[int]) -> bool:
-            text = self._codec.decode(token_ids[-window:])
-            return any(stop in text for stop in stops)
-
-        return holds_stop
-
-    def _answer(self, running: RunningRequest, params: ThinkingParams) -> Answer:
-        def finished(output: SegmentOutput) -> str:
-            assert output.finish_reason is not None
-            return output.finish_reason
-
-        paths = [
-            Path(
-                path.thought_id,
-                self._codec.decode(path.token_ids),
-                path.token_ids,
-                path.logprobs,
-                finished(path),
-            )
-            for path in running.paths
-        ]
-        summary = Summary(
-            self._codec.decode(running.summary.token_ids),
-            running.summary.token_ids,
-            running.summary.logprobs,
-            finished(running.summary),
-        )
-        prompt = list(running.request.prompt)
-        path_tokens = sum(len(path.token_ids) for path in paths)
-        marks = running.marks
-        return Answer(
-            text=summary.text.strip(),
-            paths=paths,
-            summary=summary,
-            prompt_token_ids=prompt,
-            usage=Usage(
-                prompt_tokens=len(prompt),
-                path_tokens=path_tokens,
-                summary_tokens=len(summary.token_ids),
-                cached_tokens=0,
-                total_tokens=len(prompt) + path_tokens + len(summary.token_ids),
-            ),
-            timings=Timings(
-                prefill_s=marks["prefilled"] - running.started,
-                think_s=marks["thought"] - marks["prefilled"],
-                summary_ttft_s=marks["summary_token"] - marks["thought"],
-                summary_s=marks["done"] - marks["thought"],
-                total_s=marks["done"] - running.started,
-            ),
-            params=params,
-        )
+        self, question: object, params: ThinkingParams | None, after: Answer | None
+    ) -> Prepared:
+        prepared = self._preparer.prepare(question, params or ThinkingParams(), after)
+        self._engine.check(prepared.request)
+        return prepared
 
 
-def _own_defaults(config: DecoderConfig) -> ThinkingParams:
-    """Defaults that a checkpoint carries in its ``config.json``."""
-    names = ("temperature", "summary_temperature", "max_path_tokens", "max_summary_tokens")
-    own = {n: v for n, v in config.parathinker.items() if n in (*names, "summary_prefix")}
-    try:
-        return ThinkingParams(**own)
-    except UsageError as error:
-        raise CheckpointError(f"config.json, section parathinker: {error}") from error
-
-
-def _first(*choices: _T | None) -> _T:
-    """The first choice that was made."""
-    return next(choice for choice in choices if choice is not None)
+def _questions(question: object) -> tuple[Sequence[object], bool]:
+    """A list of questions, and whether there was just one."""
+    if isinstance(question, str):
+        return [question], True
+    if not isinstance(question, (list, tuple)):
+        raise UsageError(f"a question should be a text, messages, or a list of these: {question!r}")
+    if question and all(isinstance(part, Mapping) for part in question):
+        return [question], True
+    return question, False
 
 
 def _device(name: str) -> torch.device:

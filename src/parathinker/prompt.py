@@ -101,14 +101,37 @@ class PromptCodec:
         for message in messages:
             if not re.fullmatch(r"[A-Za-z_]+", message["role"]):
                 raise UsageError(f"role should be a plain word; got {message['role']!r}")
+        return self._encode_messages(messages)
+
+    def _encode_messages(
+        self, messages: Sequence[dict[str, str]], behind: int | None = None
+    ) -> list[int]:
+        """Token ids of messages in the template, or of what stands behind one message's text."""
         slotted = [{**m, "content": _SLOT.format(i)} for i, m in enumerate(messages)]
         pieces = _SLOT_PATTERN.split(self._render(slotted))
+        if behind is not None:
+            if str(behind) not in pieces[1::2]:
+                raise CheckpointError("the model's chat template leaves earlier answers out")
+            pieces = ["", "", *pieces[pieces.index(str(behind), 1) + 1 :]]
         return self._encode(
             "".join(
-                messages[int(piece)]["content"] if index % 2 else self._disguise(piece)
+                (messages[int(piece)]["content"] if piece else "")
+                if index % 2
+                else self._disguise(piece)
                 for index, piece in enumerate(pieces)
             )
         )
+
+    def encode_follow_up(self, question: str) -> list[int]:
+        """Token ids of a further question, from where the assistant's last answer ended."""
+        if self._chat_template is None:
+            return self._encode("\n" + question)
+        messages = [
+            {"role": "user", "content": ""},
+            {"role": "assistant", "content": ""},
+            {"role": "user", "content": question},
+        ]
+        return self._encode_messages(messages, behind=1)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of text alone: no special tokens, whatever the text says."""

@@ -126,11 +126,108 @@ def test_stop_text_ends_paths(run: Run, endless_model: Path) -> None:
     assert all(p["text"][-1] in "ae" for p in finished)
 
 
+def test_follow_up_is_answered_on_top_of_the_answer_before(run: Run, letters_model: Path) -> None:
+    arguments = ["ask", "Well?", "--model", letters_model, "--seed", 4, "--top-k", 5]
+    arguments += ["--then", "And then?", "--then", "Why?"]
+    code, output, _ = run(*arguments, "--json")
+    assert code == 0
+    first, second, third = (json.loads(line) for line in output.splitlines())
+    assert [first["question"], second["question"]] == ["Well?", "And then?"]
+    assert first["usage"]["cached_tokens"] == 0
+    said = len(first["prompt_token_ids"]) + len(first["summary"]["token_ids"]) - 1
+    assert second["usage"]["cached_tokens"] == said
+    assert third["usage"]["cached_tokens"] > said
+    assert second["prompt_token_ids"][0] == first["summary"]["token_ids"][-1]
+
+    _, text, _ = run(*arguments)
+    assert text.index("Well?\n\n[path 1") < text.index("\n\nAnd then?\n\n[path 1")
+    assert text.count("[summary") == 3
+    assert f"; {said} reused)" in text
+    for turn in (first, second, third):
+        assert turn["text"] in text
+
+
+def test_rounds_are_told_apart(run: Run, letters_model: Path) -> None:
+    arguments = ["ask", "Well?", "--model", letters_model, "--seed", 4, "--top-k", 5]
+    arguments += ["--rounds", 2, "--paths", 2]
+    document = json.loads(run(*arguments, "--json")[1])
+    assert len(document["rounds"]) == 2
+    _, text, _ = run(*arguments)
+    heads = [line.split(":")[0].strip("[]") for line in text.splitlines() if line[:1] == "["]
+    assert heads == [
+        f"round {number}, {what}" for number in (1, 2) for what in ("path 1", "path 2", "summary")
+    ]
+    for one in document["rounds"]:
+        assert one["summary"]["text"].strip() in text
+
+
+def test_width_grows_by_itself_while_paths_disagree(run: Run, letters_model: Path) -> None:
+    arguments = ["ask", "Well?", "--model", letters_model, "--seed", 4, "--top-k", 5]
+    arguments += ["--paths", "auto", "--max-path-tokens", 8]
+    answer = json.loads(run(*arguments, "--max-paths", 4, "--json")[1])
+    assert len(answer["paths"]) == 4
+    assert answer["params"]["max_paths"] == 4
+    _, text, _ = run(*arguments, "--max-paths", 4)
+    assert "[path 4: " in text
+    assert "first" not in text
+
+
+def test_every_thinking_option_reaches_the_model(run: Run, endless_model: Path) -> None:
+    code, output, _ = run(
+        "ask", "x", "--model", endless_model, "--json", "--paths", 2, "--max-path-tokens", 12,
+        "--max-summary-tokens", 6, "--min-path-tokens", 4, "--min-summary-tokens", 2,
+        "--continuation", "wait", "--path-prefix", "one", "--path-prefix", "two",
+        "--summary-prefix", "so", "--repetition-penalty", 1.1, "--frequency-penalty", 0.1,
+        "--presence-penalty", 0.2, "--stop-token-id", 3, "--budget", 20, "--threads", 1,
+        "--kv-cache-memory", "4MiB", "--weights", "float32",
+    )  # fmt: skip
+    answer = json.loads(output)
+    assert code == 0
+    assert [path["text"][:3] for path in answer["paths"]] == ["one", "two"]
+    assert answer["text"].startswith("so")
+    params = answer["params"]
+    assert (params["min_path_tokens"], params["min_summary_tokens"]) == (4, 2)
+    assert params["continuation"] == "wait"
+    penalties = [params[f"{name}_penalty"] for name in ("repetition", "frequency", "presence")]
+    assert penalties == [1.1, 0.1, 0.2]
+    assert params["stop_token_ids"] == [3]
+    assert sum(len(path["token_ids"]) - 1 for path in answer["paths"]) <= 20
+
+
 BAD_INPUT = {
     "an empty question": (["  "], 2, "the question is empty"),
-    "no paths": (["x", "--paths", "0"], 2, "paths should be a whole number from 1; got 0"),
+    "no paths": (["x", "--paths", "0"], 2, "paths should be a whole number from 1"),
     "too many paths": (["x", "--paths", "9"], 2, "paths should be at most 8 for this model"),
-    "paths that are no number": (["x", "--paths", "many"], 2, "--paths"),
+    "paths that are no number": (
+        ["x", "--paths", "many"],
+        2,
+        "paths should be a whole number from 1, or \"auto\"; got 'many'",
+    ),
+    "most paths of a fixed number": (["x", "--max-paths", "4"], 2, 'with paths="auto" only'),
+    "no rounds": (["x", "--rounds", "0"], 2, "rounds should be a whole number from 1"),
+    "rounds beyond the context": (["x", "--rounds", "3000"], 2, "its rounds are too long"),
+    "a continuation that nothing calls for": (
+        ["x", "--continuation", "Wait"],
+        2,
+        "continuation should be given with min_path_tokens",
+    ),
+    "prefixes for other paths": (
+        ["x", "--paths", "3", "--path-prefix", "a", "--path-prefix", "b"],
+        2,
+        "path_prefix should be a text, or one for each of 3 paths",
+    ),
+    "a penalty of zero": (["x", "--repetition-penalty", "0"], 2, "repetition_penalty should be"),
+    "an unknown stop token": (["x", "--stop-token-id", "99999"], 2, "stop_token_ids should be"),
+    "an empty follow-up": (["x", "--then", " "], 2, "a follow-up question is empty"),
+    "unknown weights": (["x", "--weights", "int3"], 2, "weights should be one of"),
+    "KV memory that is no size": (["x", "--kv-cache-memory", "much"], 2, "kv_cache_memory should"),
+    "KV memory that holds nothing": (["x", "--kv-cache-memory", "8"], 2, "is 8 bytes, and a block"),
+    "KV memory that is too small": (
+        ["x", "--kv-cache-memory", "64KiB", "--max-path-tokens", "500"],
+        2,
+        "and kv_cache_memory is 64 KiB",
+    ),
+    "no threads": (["x", "--threads", "0"], 2, "threads should be a whole number from 1"),
     "a budget below one token a path": (["x", "--budget", "7"], 2, "budget should be at least"),
     "token limits beyond the context": (["x", "--max-path-tokens", "9999"], 2, "do not fit"),
     "no tokens for a path": (["x", "--max-path-tokens", "0"], 2, "max_path_tokens should be"),

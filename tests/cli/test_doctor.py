@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
+from parathinker.engine.native import library
 from parathinker.modeling.folders import embedded_models
 
 Run = Callable[..., tuple[int, str, str]]
@@ -21,7 +23,8 @@ def test_report_covers_the_environment(run: Run) -> None:
     report = json.loads(output)
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["PyTorch"]["detail"] == torch.__version__
-    assert checks["CPU attention"]["status"] == "ok"
+    assert (checks["engine"]["status"] == "ok") == library.available()
+    assert "GiB by default" in checks["KV memory"]["detail"]
     assert (checks["CUDA"]["status"] == "ok") == torch.cuda.is_available()
     for name in embedded_models():
         assert checks[f"model {name}"]["status"] == "ok"
@@ -34,6 +37,15 @@ def test_text_says_the_same(run: Run) -> None:
     code, output, _ = run("doctor")
     assert torch.__version__ in output
     assert ("Ready to think." in output) == (code == 0)
+
+
+def test_engine_that_is_switched_off_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARATHINKER_NATIVE", "0")
+    code, output, _ = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(output)["checks"]}
+    assert code == 0
+    assert checks["engine"]["status"] == "missing"
+    assert "PARATHINKER_NATIVE=0" in checks["engine"]["detail"]
 
 
 def test_broken_pytorch_is_named_and_fails(tmp_path: Path) -> None:

@@ -95,6 +95,38 @@ def test_terminal_too_small_for_panels_gets_a_line_for_each_path(letters_model: 
     assert terminal.screen.widest <= 40
 
 
+def test_rounds_and_follow_ups_stand_one_below_the_other(letters_model: Path) -> None:
+    more = ["--paths", "2", "--rounds", "2", "--max-path-tokens", "8", "--max-summary-tokens", "8"]
+    terminal = TerminalRun(arguments(letters_model, *more, "--then", "And then?"), 100, 30)
+    assert terminal.finish() == 0
+    everything = "\n".join([*terminal.screen.history, *terminal.screen.lines])
+    found = re.findall(r"round \d of 2|path \d [─━]|summary ─|And then|✗ wrong", everything)
+    assert [what.strip(" ─━") for what in found] == [
+        what
+        for turn in ("✗ wrong", "")
+        for number in (1, 2)
+        for what in (
+            *(["And then"] if not turn and number == 1 else []),
+            f"round {number} of 2",
+            "path 1",
+            "path 2",
+            "summary",
+            *([turn] if turn and number == 2 else []),
+        )
+    ]
+    assert "thinking" not in everything
+    assert " reused) · " in everything
+
+
+def test_paths_that_join_later_get_their_panels(letters_model: Path) -> None:
+    more = ["--paths", "auto", "--max-paths", "6", "--max-path-tokens", "8"]
+    terminal = TerminalRun(arguments(letters_model, *more), 120, 40)
+    terminal.wait_for(lambda screen: "path 3" in screen.text)
+    assert terminal.finish() == 0
+    assert paths_by_row(terminal.screen) == [[1, 2, 3], [4, 5, 6]]
+    assert "thinking" not in terminal.screen.text
+
+
 @pytest.mark.parametrize("view", ["live", "--plain", "--json"])
 def test_ctrl_c_is_a_clean_stop(endless_model: Path, view: str) -> None:
     more = ["--max-path-tokens", "3000"] + ([] if view == "live" else [view])

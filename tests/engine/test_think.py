@@ -199,7 +199,7 @@ def test_a_stop_text_ends_the_summary(tiny_random_model):
 
 def test_a_stop_text_of_many_bytes_is_found(tiny_random_model):
     stop = "日本語🙂" * 12  # 156 tokens of one byte each
-    check = load(tiny_random_model)._stop_check((stop,))
+    check = load(tiny_random_model)._preparer._stop_check((stop,))
     ids = codec(tiny_random_model).encode_text("So: " + stop)
     assert check(ids)
     assert not check(ids[:-1])
@@ -354,7 +354,7 @@ def test_given_paths_with_unknown_token_ids_are_refused(tiny_random_model, token
 
 @pytest.mark.parametrize("question", ["", "  \n\t ", None, 5, ["nested"], "lone \ud800 surrogate"])
 def test_a_question_that_is_no_text_is_refused(tiny_random_model, question):
-    with pytest.raises(UsageError, match=r"question|Unicode"):
+    with pytest.raises(UsageError, match=r"question|messages|Unicode"):
         load(tiny_random_model).think([question])
 
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from parathinker import __version__
 from parathinker.cli import INTERRUPTED
 from parathinker.cli.ask import ask
+from parathinker.cli.bench import bench
 from parathinker.cli.doctor import doctor
 from parathinker.cli.eval import evaluate
 from parathinker.cli.models import models
@@ -61,4 +62,5 @@ app.command("ask")(ask)
 app.add_typer(models, name="models")
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("bench")(bench)
 app.command("doctor")(doctor)

@@ -1,23 +1,25 @@
-"""``parathinker ask``: one question, thought through before the user's eyes."""
+"""``parathinker ask``: a question and its follow-ups, thought through before the user's eyes."""
 
 from __future__ import annotations
 
 import json
 import random
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from parathinker.answer import Answer, Done, StreamEvent
+from parathinker.answer import Answer, Done
+from parathinker.cli import options as o
 from parathinker.cli.live import LiveView
 from parathinker.cli.outcome import closing_line, printable
 from parathinker.cli.plain import plain_text
-from parathinker.data.tasks import ExampleProblem, judge, read_example_problems
+from parathinker.data.tasks import ExampleProblem, Verdict, judge, read_example_problems
 from parathinker.errors import UsageError
 from parathinker.modeling.folders import resolve_model
 from parathinker.params import TERMINATIONS, ThinkingParams
@@ -25,126 +27,78 @@ from parathinker.params import TERMINATIONS, ThinkingParams
 if TYPE_CHECKING:
     from parathinker.parathinker import ParaThinker
 
-MODEL, SAMPLING, LIMITS, OUTPUT = "Model", "Sampling", "Limits", "Output"
-
 
 def ask(
-    question: Annotated[
-        str | None,
-        typer.Argument(help="What to think about; - or nothing reads standard input."),
-    ] = None,
-    paths: Annotated[int, typer.Option(help="Paths that think side by side.")] = 8,
-    example: Annotated[
-        bool, typer.Option("--example", help="Take a held-out problem that comes with the model.")
-    ] = False,
-    example_number: Annotated[
-        int | None, typer.Option(help="Take this one of them, from 1.", show_default=False)
-    ] = None,
-    answer: Annotated[
-        str | None, typer.Option(help="The right answer, to check against.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="An embedded model's name, a folder, or a hub id.", rich_help_panel=MODEL
-        ),
-    ] = "tiny",
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=MODEL)
-    ] = "auto",
-    termination: Annotated[
-        str,
-        typer.Option(help=f"When to sum up: {', '.join(TERMINATIONS)}.", rich_help_panel=LIMITS),
-    ] = TERMINATIONS[0],
-    max_path_tokens: Annotated[
-        int | None, typer.Option(help="Tokens a path may have.", rich_help_panel=LIMITS)
-    ] = None,
-    max_summary_tokens: Annotated[
-        int | None, typer.Option(help="Tokens the summary may have.", rich_help_panel=LIMITS)
-    ] = None,
-    budget: Annotated[
-        int | None,
-        typer.Option(help="Tokens all paths together may have.", rich_help_panel=LIMITS),
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Text that ends a path or the summary; may be given again.",
-            rich_help_panel=LIMITS,
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the paths; 0 is greedy; by default the model's own.", rich_help_panel=SAMPLING
-        ),
-    ] = None,
-    summary_temperature: Annotated[
-        float | None, typer.Option(help="Of the summary.", rich_help_panel=SAMPLING)
-    ] = None,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            help="Sample from the likeliest tokens of this probability.", rich_help_panel=SAMPLING
-        ),
-    ] = 1.0,
-    top_k: Annotated[
-        int,
-        typer.Option(
-            help="Sample from so many likeliest tokens; 0: all.", rich_help_panel=SAMPLING
-        ),
-    ] = 0,
-    min_p: Annotated[
-        float,
-        typer.Option(
-            help="Leave out tokens below this share of the likeliest.", rich_help_panel=SAMPLING
-        ),
-    ] = 0.0,
-    seed: Annotated[
-        int | None, typer.Option(help="Same seed, same answer.", rich_help_panel=SAMPLING)
-    ] = None,
-    summary_prefix: Annotated[
-        str | None,
-        typer.Option(help="Text that the summary begins with.", rich_help_panel=SAMPLING),
-    ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print the whole answer as JSON.", rich_help_panel=OUTPUT),
-    ] = False,
-    plain: Annotated[
-        bool,
-        typer.Option(
-            "--plain",
-            help="Ordinary text, no live view; also when the output is no terminal.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    question: o.Question = None,
+    paths: o.Paths = "8",
+    then: o.Then = None,
+    example: o.Example = False,
+    example_number: o.ExampleNumber = None,
+    answer: o.Reference = None,
+    termination: o.Termination = TERMINATIONS[0],
+    rounds: o.Rounds = 1,
+    max_paths: o.MaxPaths = None,
+    path_prefix: o.PathPrefix = None,
+    summary_prefix: o.SummaryPrefix = None,
+    continuation: o.Continuation = None,
+    max_path_tokens: o.MaxPathTokens = None,
+    min_path_tokens: o.MinPathTokens = 0,
+    max_summary_tokens: o.MaxSummaryTokens = None,
+    min_summary_tokens: o.MinSummaryTokens = 0,
+    budget: o.Budget = None,
+    stop: o.Stop = None,
+    stop_token_id: o.StopTokenId = None,
+    temperature: o.Temperature = None,
+    summary_temperature: o.SummaryTemperature = None,
+    top_p: o.TopP = 1.0,
+    top_k: o.TopK = 0,
+    min_p: o.MinP = 0.0,
+    repetition_penalty: o.RepetitionPenalty = 1.0,
+    frequency_penalty: o.FrequencyPenalty = 0.0,
+    presence_penalty: o.PresencePenalty = 0.0,
+    seed: o.Seed = None,
+    model: o.Model = "tiny",
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    weights: o.Weights = "auto",
+    kv_cache_memory: o.KVCacheMemory = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+    plain: o.Plain = False,
 ) -> None:
     """Think about a question along many paths at once and answer from all of them.
 
     \b
     Examples:
       parathinker ask "What is 48213 * 7689?" --paths 8
-      parathinker ask --example --termination last-finish
+      parathinker ask --example --paths auto --termination last-finish
+      parathinker ask "What is 12 * 34?" --then "What is 56 * 78?"
       echo "48213 * 7689" | parathinker ask --json
     """
     # All that can be wrong without the model is found before PyTorch is imported.
     params = ThinkingParams(
-        paths=paths,
+        paths=o.read_paths(paths),
+        max_paths=max_paths,
         max_path_tokens=max_path_tokens,
         max_summary_tokens=max_summary_tokens,
+        min_path_tokens=min_path_tokens,
+        min_summary_tokens=min_summary_tokens,
+        continuation=continuation,
         termination=termination,
+        rounds=rounds,
         temperature=temperature,
         summary_temperature=summary_temperature,
         top_p=top_p,
         top_k=top_k,
         min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
         seed=seed,
         logprobs=as_json,
         stop=tuple(stop or ()),
+        stop_token_ids=tuple(stop_token_id or ()),
+        path_prefix=o.read_path_prefixes(path_prefix),
         summary_prefix=summary_prefix,
         budget=budget,
     )
@@ -157,26 +111,77 @@ def ask(
     else:
         question = _read_question(question)
         folder = resolve_model(model)
+    follow_ups = [_checked(text, "a follow-up question") for text in then or ()]
 
     console = Console(highlight=False)
+    live = not (as_json or plain or not sys.stdout.isatty() or console.is_dumb_terminal)
+    with console.status("Loading the model …") if live else nullcontext():
+        from parathinker.parathinker import ParaThinker
+
+        thinker = ParaThinker.from_pretrained(
+            folder,
+            device,
+            dtype,
+            weights=weights,
+            kv_cache_memory=kv_cache_memory,
+            threads=threads,
+        )
+    turns = [_Turn(thinker, question, params, answer)]
+    turns += [_Turn(thinker, text, params, None) for text in follow_ups]
     if as_json:
-        thinker = _load(folder, device, dtype)
-        result = thinker.think(question, params)
-        verdict = judge(thinker.task, question, result.text, answer)
-        typer.echo(json.dumps({**result.to_dict(), "correct": verdict.correct}))
-    elif plain or not sys.stdout.isatty() or console.is_dumb_terminal:
-        thinker = _load(folder, device, dtype)
-        events = thinker.stream(question, params)
-        typer.echo(f"{printable(question)}\n")
-        result = _last(events)
-        typer.echo(plain_text(result, judge(thinker.task, question, result.text, answer)))
+        _think_through(turns, _print_json)
+    elif live:
+        _think_through(turns, lambda turn, after: _show_live(turn, after, console))
     else:
-        with console.status("Loading the model …"):
-            thinker = _load(folder, device, dtype)
-        result = LiveView(console, question, paths).follow(thinker.stream(question, params))
-        verdict = judge(thinker.task, question, result.text, answer)
-        colour = {True: "bold green", False: "bold red", None: ""}[verdict.correct]
-        console.print(Text(closing_line(result, verdict), style=colour))
+        _think_through(turns, _print_plain)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A question that is to be thought about."""
+
+    thinker: ParaThinker
+    question: str
+    params: ThinkingParams
+    reference: str | None
+    """The right answer, if the user gave it."""
+
+    def verdict(self, answer: Answer) -> Verdict:
+        return judge(self.thinker.task, self.question, answer.text, self.reference)
+
+
+def _think_through(turns: Sequence[_Turn], show: Callable[[_Turn, Answer | None], Answer]) -> None:
+    """One turn behind the other, each on top of what was said before."""
+    answer: Answer | None = None
+    for turn in turns:
+        answer = show(turn, answer)
+
+
+def _print_json(turn: _Turn, after: Answer | None) -> Answer:
+    answer = turn.thinker.think(turn.question, turn.params, after=after)
+    document = {"question": turn.question, **answer.to_dict()}
+    typer.echo(json.dumps({**document, "correct": turn.verdict(answer).correct}))
+    return answer
+
+
+def _print_plain(turn: _Turn, after: Answer | None) -> Answer:
+    events = turn.thinker.stream(turn.question, turn.params, after=after)
+    space = "\n" if after else ""
+    typer.echo(f"{space}{printable(turn.question)}\n")
+    answer = next(event.answer for event in events if isinstance(event, Done))
+    typer.echo(plain_text(answer, turn.verdict(answer)))
+    return answer
+
+
+def _show_live(turn: _Turn, after: Answer | None, console: Console) -> Answer:
+    if after:
+        console.print()
+    view = LiveView(console, turn.question, turn.params)
+    answer = view.follow(turn.thinker.stream(turn.question, turn.params, after=after))
+    verdict = turn.verdict(answer)
+    colour = {True: "bold green", False: "bold red", None: ""}[verdict.correct]
+    console.print(Text(closing_line(answer, verdict), style=colour))
+    return answer
 
 
 def _read_question(question: str | None) -> str:
@@ -192,13 +197,17 @@ def _read_question(question: str | None) -> str:
         )
     if question is None or question == "-":
         question = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape").strip()
+    return _checked(question, "the question")
+
+
+def _checked(text: str, what: str) -> str:
     try:
-        question.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"the question is not valid UTF-8 text: {error.reason}") from error
-    if not question.strip():
-        raise UsageError("the question is empty")
-    return question
+        raise UsageError(f"{what} is not valid UTF-8 text: {error.reason}") from error
+    if not text.strip():
+        raise UsageError(f"{what} is empty")
+    return text
 
 
 def _choose(problems: list[ExampleProblem], number: int | None, seed: int | None) -> ExampleProblem:
@@ -209,14 +218,3 @@ def _choose(problems: list[ExampleProblem], number: int | None, seed: int | None
             f"example-number should be from 1 to {len(problems)} for this model; got {number}"
         )
     return problems[number - 1]
-
-
-def _last(events: Iterator[StreamEvent]) -> Answer:
-    """The answer that a stream ends with."""
-    return next(event.answer for event in events if isinstance(event, Done))
-
-
-def _load(folder: Path, device: str, dtype: str) -> ParaThinker:
-    from parathinker import ParaThinker
-
-    return ParaThinker.from_pretrained(folder, device=device, dtype=dtype)

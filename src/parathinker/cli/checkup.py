@@ -51,19 +51,8 @@ def _torch() -> list[Check]:
             Check("PyTorch", BROKEN, f"cannot be imported: {error}", "pip install 'torch>=2.6'")
         ]
     capability = torch.backends.cpu.get_cpu_capability()
-    cpu = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, {capability}"
-    checks = [Check("PyTorch", OK, torch.__version__), Check("CPU", OK, cpu)]
-    if not hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu"):
-        checks.append(
-            Check(
-                "CPU attention",
-                BROKEN,
-                "this PyTorch has no flash attention for the CPU",
-                "pip install 'torch>=2.6'",
-            )
-        )
-    else:
-        checks.append(Check("CPU attention", OK, "flash attention is there"))
+    cpu = f"{_usable_cores()} of {os.cpu_count()} cores may be used, {capability}"
+    checks = [Check("PyTorch", OK, torch.__version__), Check("CPU", OK, cpu), *_engine()]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         checks.append(Check("CUDA", OK, ", ".join(names)))
@@ -74,6 +63,34 @@ def _torch() -> list[Check]:
     mps = torch.backends.mps.is_available()
     checks.append(Check("MPS", OK if mps else MISSING, "there" if mps else "not on this machine"))
     return checks
+
+
+def _usable_cores() -> int:
+    """Also the number of threads that the engine takes by default."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _engine() -> list[Check]:
+    """What computes on the CPU, and how much memory it may take."""
+    import torch
+
+    from parathinker.engine.memory import DEFAULT_SHARE, memory_of
+    from parathinker.engine.native import library
+
+    why_not = library.missing_reason()
+    if why_not is None:
+        engine = Check("engine", OK, f"compiled CPU kernels, built for {library.build_name()}")
+    else:
+        fix = "" if library.SWITCH in why_not else f"with a C++ compiler at hand: {_REINSTALL}"
+        engine = Check("engine", MISSING, f"PyTorch computes, which is slower: {why_not}", fix)
+    memory = memory_of(torch.device("cpu")) / 2**30
+    share = f"{DEFAULT_SHARE:.0%} of {memory:,.1f} GiB; --kv-cache-memory sets it"
+    return [
+        engine,
+        Check("KV memory", OK, f"{DEFAULT_SHARE * memory:,.1f} GiB by default, {share}"),
+    ]
 
 
 def _extras() -> list[Check]:

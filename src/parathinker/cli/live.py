@@ -1,4 +1,4 @@
-"""The live view: paths side by side as they are written, the summary below."""
+"""The live view: paths side by side as they are written, the summary below; then the next round."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from parathinker.cli.outcome import (
     FIRST,
     PathState,
     cost,
-    first_finishers,
-    path_state,
+    path_states,
     printable,
 )
+from parathinker.params import AUTO, ThinkingParams
 
 FRAME_INTERVAL_S = 1 / 15
 MOST_SHARE_OF_TIME = 0.1
@@ -41,24 +41,30 @@ class _Writing:
 
 
 class LiveView:
-    """Follows one request's events on a terminal."""
+    """Follows one request's events on a terminal, one round of thinking below the other."""
 
-    def __init__(self, console: Console, question: str, paths: int) -> None:
-        self._console, self._question = console, printable(question)
-        self._paths = {i: _Writing() for i in range(1, paths + 1)}
+    def __init__(self, console: Console, question: str, params: ThinkingParams) -> None:
+        self._console, self._question, self._params = console, printable(question), params
+        self._round = 1
+        self._paths = self._first_paths()
         self._summary: _Writing | None = None
+        self._tokens = 0
         self._began = time.perf_counter()
 
     def follow(self, events: Iterator[StreamEvent]) -> Answer:
-        """Show events as they come; the paths and the summary so far stay on the screen."""
+        """Show events as they come; the paths and the summaries stay on the screen."""
         self._console.print(Text(self._question, style="bold"))
         answer: Answer | None = None
         next_frame = 0.0
-        with Live(console=self._console, auto_refresh=False, vertical_overflow="crop") as live:
+        live = self._open()
+        try:
             for event in events:
                 if isinstance(event, Done):
                     answer = event.answer
                     continue
+                if event.round != self._round:
+                    self._close(live, out_of_tokens=False)
+                    live = self._next_round(event.round)
                 self._take(event)
                 now = time.perf_counter()
                 if now >= next_frame:
@@ -66,22 +72,46 @@ class LiveView:
                     spent = time.perf_counter() - now
                     next_frame = now + max(FRAME_INTERVAL_S, spent / MOST_SHARE_OF_TIME)
             assert answer is not None
-            # Drawn when the view closes, where it may be taller than the screen.
-            live.update(self._frame(answer))
+            self._close(live, out_of_tokens=answer.summary.finish_reason == "length")
+        finally:
+            live.stop()
         return answer
+
+    def _open(self) -> Live:
+        if self._params.rounds > 1:
+            heading = f"round {self._round} of {self._params.rounds}"
+            self._console.print(Text(heading, style="dim"))
+        live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+        live.start()
+        return live
+
+    def _close(self, live: Live, *, out_of_tokens: bool) -> None:
+        """A round's last frame, drawn when its view stops: it may be taller than the screen."""
+        live.update(self._frame(done=True, out_of_tokens=out_of_tokens))
+        live.stop()
+
+    def _next_round(self, number: int) -> Live:
+        self._round, self._paths, self._summary = number, self._first_paths(), None
+        return self._open()
+
+    def _first_paths(self) -> dict[int, _Writing]:
+        """Paths that are known to come; with automatic width others join later."""
+        paths = self._params.paths
+        return {} if paths == AUTO else {i: _Writing() for i in range(1, int(paths) + 1)}
 
     def _take(self, event: PathToken | PathEnd | SummaryToken) -> None:
         if isinstance(event, PathEnd):
             self._paths[event.thought_id].finish_reason = event.finish_reason
             return
         if isinstance(event, PathToken):
-            writing = self._paths[event.thought_id]
+            writing = self._paths.setdefault(event.thought_id, _Writing())
         else:
             writing = self._summary = self._summary or _Writing()
+        self._tokens += 1
         writing.tokens += 1
         writing.text += printable(event.text)
 
-    def _frame(self, answer: Answer | None = None) -> RenderableType:
+    def _frame(self, *, done: bool = False, out_of_tokens: bool = False) -> RenderableType:
         width, height = self._console.width, self._usable_height()
         summary = None if self._summary is None else self._summary.text.strip()
         # A first plan says how wide the panels are, the second how high.
@@ -92,19 +122,18 @@ class LiveView:
         }
         summary_tail: list[Text] = []
         if summary is not None:
-            whole = height if answer is None else max(height, len(summary))
+            whole = max(height, len(summary)) if done else height
             summary_tail = self._tail(summary, width - 4, whole) or [Text()]
         longest = max(len(tail) for tail in tails.values())
-        layout = plan(
-            len(self._paths), width, height, longest, len(summary_tail), answer is not None
-        )
+        layout = plan(len(self._paths), width, height, longest, len(summary_tail), done)
         states = self._states()
         parts: list[RenderableType] = [
             self._grid(tails, states, layout) if layout.columns else self._lines(states, layout)
         ]
         if summary_tail:
-            parts.append(self._summary_panel(summary_tail[-layout.summary_lines :], answer))
-        if answer is None:
+            shown = summary_tail[-layout.summary_lines :]
+            parts.append(self._summary_panel(shown, done, out_of_tokens))
+        if not done:
             parts.append(self._status())
         return Group(*parts)
 
@@ -149,33 +178,31 @@ class LiveView:
             lines.append(Text(f"and {left_out} more paths"))
         return _block(lines)
 
-    def _summary_panel(self, lines: list[Text], answer: Answer | None) -> Panel:
-        cut = answer is not None and answer.summary.finish_reason == "length"
+    def _summary_panel(self, lines: list[Text], done: bool, out_of_tokens: bool) -> Panel:
         return Panel(
             _block(lines),
             title="summary",
             title_align="left",
-            subtitle="out of tokens" if cut else None,
+            subtitle="out of tokens" if out_of_tokens else None,
             subtitle_align="left",
-            border_style="white" if answer is None else "bold white",
+            border_style="bold white" if done else "white",
         )
 
     def _status(self) -> Text:
-        written = [*self._paths.values(), *([self._summary] if self._summary else [])]
-        tokens = sum(writing.tokens for writing in written)
         doing = "summing up" if self._summary else "thinking"
-        line = f"{doing}: {tokens:,} tokens · {cost(tokens, time.perf_counter() - self._began)}"
+        spent = cost(self._tokens, time.perf_counter() - self._began)
+        line = f"{doing}: {self._tokens:,} tokens · {spent}"
         return Text(line, style="dim", no_wrap=True, overflow="crop")
 
     def _states(self) -> dict[int, PathState]:
-        closed = {i: p.tokens for i, p in self._paths.items() if p.finish_reason == "stop"}
-        first = first_finishers(closed)
-        return {i: path_state(p.finish_reason, i in first) for i, p in self._paths.items()}
+        ends = {i: (path.finish_reason, path.tokens) for i, path in self._paths.items()}
+        return path_states(ends, self._params)
 
     def _usable_height(self) -> int:
         """Lines below the question, as far as it can stay, less the one that the cursor is on."""
         question = len(Text(self._question).wrap(self._console, self._console.width))
-        return max(2, self._console.height - 1 - min(question, QUESTION_LINES))
+        heading = self._params.rounds > 1
+        return max(2, self._console.height - 1 - min(question, QUESTION_LINES) - heading)
 
     def _tail(self, text: str, width: int, lines: int) -> list[Text]:
         """The last lines of the text, wrapped to a width."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parathinker.answer import Answer, Path
+from parathinker.answer import Answer
 from parathinker.data.tasks import Verdict
+from parathinker.params import AUTO, ThinkingParams
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,32 @@ def path_state(finish_reason: str | None, first: bool) -> PathState:
     return {None: THINKING, "cut": CUT, "length": OUT_OF_TOKENS}[finish_reason]
 
 
-def first_finishers(closed: Mapping[int, int]) -> frozenset[int]:
+def path_states(
+    paths: Mapping[int, tuple[str | None, int]], params: ThinkingParams
+) -> dict[int, PathState]:
+    """States of a round's paths.
+
+    Args:
+        paths: by thought id, the finish reason (None while it thinks) and the number of tokens.
+    """
+    first = first_finishers({i: n for i, (reason, n) in paths.items() if reason == "stop"}, params)
+    return {i: path_state(reason, i in first) for i, (reason, _) in paths.items()}
+
+
+def first_finishers(closed: Mapping[int, int], params: ThinkingParams) -> frozenset[int]:
     """Who closed first; paths that closed in the very same step tie.
 
     Args:
-        closed: number of tokens of each path that closed by itself, by thought id. All paths grow
-            by a token a step, so the shortest were the first.
+        closed: number of tokens of each path that closed by itself, by thought id.
     """
+    if params.paths == AUTO:
+        return frozenset()  # some began when others had finished
+    if params.termination == "first-finish":
+        return frozenset(closed)
+    if params.continuation is not None or isinstance(params.path_prefix, tuple):
+        return frozenset()  # they got tokens by the handful
+    # All paths grow by a token a step, so the shortest were the first.
     return frozenset(i for i, tokens in closed.items() if tokens == min(closed.values()))
-
-
-def path_states(paths: Sequence[Path]) -> list[PathState]:
-    """States of an answer's paths, in their order."""
-    first = first_finishers(
-        {p.thought_id: len(p.token_ids) for p in paths if p.finish_reason == "stop"}
-    )
-    return [path_state(p.finish_reason, p.thought_id in first) for p in paths]
 
 
 def cost(tokens: int, seconds: float) -> str:
@@ -59,8 +70,10 @@ def closing_line(answer: Answer, verdict: Verdict) -> str:
     """Tokens, time, and whether the answer checks out."""
     usage = answer.usage
     tokens = usage.path_tokens + usage.summary_tokens
+    reused = f"; {usage.cached_tokens:,} reused" if usage.cached_tokens else ""
     parts = [
-        f"{tokens:,} tokens ({usage.path_tokens:,} paths + {usage.summary_tokens:,} summary)",
+        f"{tokens:,} tokens ({usage.path_tokens:,} paths + {usage.summary_tokens:,} summary"
+        f"{reused})",
         cost(tokens, answer.timings.total_s),
     ]
     if verdict.correct is not None:

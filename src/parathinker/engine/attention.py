@@ -1,219 +1,115 @@
-"""Attention over segments: each part of what a query sees is read where it lies, then merged.
+"""Attention over segments in PyTorch: each part of what a query sees is read, then merged.
 
-A forward carries tokens of several *strands*: sibling segments, of one request, that grow in this
-step. Queries of a strand read every ancestor cache once, all siblings' queries together, and their
-own segments; the parts are merged by their log-sum-exp (as in FlashAttention, arXiv 2205.14135),
-which equals one softmax over all keys. No key is copied, padded or computed again.
+A token's reads (see ``batch.py``) are computed apart and merged by their log-sum-exp (as in
+FlashAttention, arXiv 2205.14135), which equals one softmax over all keys. A prompt's keys are read
+once for all paths that hang under it.
 """
 
-# Shapes: N tokens of a strand, M members, T tokens a member in this step, H query heads, K kv
-# heads, G query heads a kv head, Q queries, S keys, P parts, D head dim.
+# Shapes: N tokens, H query heads, K kv heads, G query heads a kv head, D head dim, T tokens of a
+# block, B blocks, U members of a batch of reads, Q queries of one, S keys of one, E entries
+# (a token's share in a read).
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from parathinker.engine.kv_cache import SiblingCache
+from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
+from parathinker.engine.kv_pool import KVPool
 
 
 @dataclass(frozen=True)
-class Strand:
-    """Sibling segments that grow by the same number of tokens in one forward.
+class _Group:
+    """Reads by equally many tokens, padded to the longest and worked off as one batch."""
 
-    Their tokens stand member by member in the forward's input; members are the first
-    ``members`` of ``cache``.
-    """
-
-    cache: SiblingCache
-    members: int
-    tokens: int
-    """New tokens of each member."""
-    context: Sequence[SiblingCache]
-    """Caches of all ancestors; every member of them is read in full."""
+    tokens_UQ: Tensor
+    """Which tokens read."""
+    blocks_UB: Tensor
+    visible_UQS: Tensor
 
 
 class SegmentAttention:
-    """The attention of one forward over ``strands``, whose tokens stand in this order.
+    """The attention of one forward: writes all new keys of a layer, then reads."""
 
-    Lengths of the caches are taken at construction and grow there by the new tokens, so strands
-    of one forward see each other's new tokens where the graph says so.
-    """
-
-    def __init__(self, strands: Sequence[Strand], device: torch.device, dtype: torch.dtype) -> None:
-        self._sizes = [s.members * s.tokens for s in strands]
-        writes = []
-        for strand in strands:
-            before = strand.cache.lengths[: strand.members]
-            slots = [b + t for b in before for t in range(strand.tokens)]
-            owners = [m for m in range(strand.members) for _ in range(strand.tokens)]
-            strand.cache.reserve(max(slots) + 1)
-            for member in range(strand.members):
-                strand.cache.lengths[member] += strand.tokens
-            writes.append((torch.tensor(owners, device=device), torch.tensor(slots, device=device)))
-        self._work = [
-            _StrandWork(strand, *write, device, dtype)
-            for strand, write in zip(strands, writes, strict=True)
-        ]
+    def __init__(self, batch: ForwardBatch, pool: KVPool) -> None:
+        device = pool.keys_LBKDT.device
+        self._pool = pool
+        slots_N = torch.from_numpy(batch.slots_N).to(device)
+        self._block_N, self._place_N = slots_N // BLOCK_TOKENS, slots_N % BLOCK_TOKENS
+        self._groups = [_group(reads, device) for reads in _alike(batch.reads)]
+        self._entries_E = torch.cat([group.tokens_UQ.flatten() for group in self._groups])
 
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
-        """Write all new keys of a layer, then read: output [N, H, D]."""
-        for work, k, v in zip(
-            self._work,
-            torch.split(k_NKD, self._sizes),
-            torch.split(v_NKD, self._sizes),
-            strict=True,
-        ):
-            work.write(layer, k, v)
-        outs = [
-            work.read(layer, q)
-            for work, q in zip(self._work, torch.split(q_NHD, self._sizes), strict=True)
-        ]
-        return outs[0] if len(outs) == 1 else torch.cat(outs)
-
-
-class _StrandWork:
-    """What is the same in every layer for one strand: indices, lengths, masks."""
-
-    def __init__(
-        self,
-        strand: Strand,
-        owners_N: Tensor,
-        slots_N: Tensor,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self._strand, self._owners_N, self._slots_N = strand, owners_N, slots_N
-        self._contexts = [
-            (cache, max(cache.lengths), _length_mask(cache.lengths, device, dtype))
-            for cache in strand.context
-        ]
-        lengths = strand.cache.lengths[: strand.members]
-        self._own_length = max(lengths)
-        # A segment that begins in this forward is plainly causal and needs no mask.
-        self._own_causal = strand.tokens > 1 and min(lengths) == max(lengths) == strand.tokens
-        if strand.tokens == 1:
-            self._own_mask = _length_mask(lengths, device, dtype)
-        elif not self._own_causal:
-            self._own_mask = _causal_mask(lengths, strand.tokens, device, dtype)
-        else:
-            self._own_mask = None
-
-    def write(self, layer: int, k_NKD: Tensor, v_NKD: Tensor) -> None:
-        self._strand.cache.write(layer, self._owners_N, self._slots_N, k_NKD, v_NKD)
-
-    def read(self, layer: int, q_NHD: Tensor) -> Tensor:
-        M, T, K = self._strand.members, self._strand.tokens, self._strand.cache.kv_heads
-        N, H, D = q_NHD.shape
-        G = H // K
-        q_MTKGD = q_NHD.view(M, T, K, G, D)
-        own_MTKGD, own_lse_MTKG = self._read_own(layer, q_MTKGD)
-        own_NHD = own_MTKGD.reshape(N, H, D)
-        if not self._contexts:
-            return own_NHD
-        # Every member reads the same context: their queries go through as one.
-        q_1KQD = q_MTKGD.permute(2, 0, 1, 3, 4).reshape(1, K, N * G, D)
+        """Output [N, H, D] of one layer."""
+        keys_BKDT = self._pool.keys_LBKDT[layer]
+        values_BKTD = self._pool.values_LBKTD[layer]
+        keys_BKDT[self._block_N, :, :, self._place_N] = k_NKD
+        values_BKTD[self._block_N, :, self._place_N] = v_NKD
         outs, sums = [], []
-        for cache, length, mask in self._contexts:
-            k, v = cache.read(layer, cache.members, length)
-            out, lse = attend(q_1KQD.expand(cache.members, -1, -1, -1), k, v, mask)
-            outs.append(out)
-            sums.append(lse)
-        out_PKQD, lse_PKQ = torch.cat(outs), torch.cat(sums)
-        out_PNHD = out_PKQD.view(-1, K, N, G, D).permute(0, 2, 1, 3, 4).reshape(-1, N, H, D)
-        lse_PNH = lse_PKQ.view(-1, K, N, G).permute(0, 2, 1, 3).reshape(-1, N, H)
-        own_lse_1NH = own_lse_MTKG.reshape(1, N, H)
-        weights_PNH = torch.softmax(torch.cat([lse_PNH, own_lse_1NH]), dim=0).to(q_NHD.dtype)
-        parts_PNHD = torch.cat([out_PNHD, own_NHD[None]])
-        return (parts_PNHD * weights_PNH[..., None]).sum(0)
-
-    def _read_own(self, layer: int, q_MTKGD: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention of each member to its own segment, causally: [M, T, K, G, D], [M, T, K, G]."""
-        M, T, K, G, D = q_MTKGD.shape
-        k_MKSD, v_MKSD = self._strand.cache.read(layer, M, self._own_length)
-        mask = self._own_mask
-        if T == 1:
-            q_MKGD = q_MTKGD[:, 0]
-            out_MKGD, lse_MKG = attend(q_MKGD, k_MKSD, v_MKSD, mask)
-            return out_MKGD[:, None], lse_MKG[:, None]
-        # Query heads of a kv head stand as heads here, so that one causal mask fits all.
-        q_BGTD = q_MTKGD.permute(0, 2, 3, 1, 4).reshape(M * K, G, T, D)
-        k_BGSD, v_BGSD = (x.flatten(0, 1)[:, None].expand(-1, G, -1, -1) for x in (k_MKSD, v_MKSD))
-        if mask is not None:
-            mask = mask.expand(-1, K, -1, -1).flatten(0, 1)[:, None]
-        out_BGTD, lse_BGT = attend(q_BGTD, k_BGSD, v_BGSD, mask, self._own_causal)
-        return (
-            out_BGTD.view(M, K, G, T, D).permute(0, 3, 1, 2, 4),
-            lse_BGT.view(M, K, G, T).permute(0, 3, 1, 2),
-        )
+        for group in self._groups:
+            out_UQHD, lse_UQH = _read(group, q_NHD, keys_BKDT, values_BKTD)
+            outs.append(out_UQHD.flatten(0, 1))
+            sums.append(lse_UQH.flatten(0, 1))
+        out_EHD, lse_EH = torch.cat(outs), torch.cat(sums)
+        index_EH = self._entries_E[:, None].expand_as(lse_EH)
+        most_NH = lse_EH.new_full(q_NHD.shape[:2], -torch.inf)
+        most_NH = most_NH.scatter_reduce(0, index_EH, lse_EH, "amax")
+        weight_EH = torch.exp(lse_EH - most_NH[self._entries_E])
+        total_NH = torch.zeros_like(most_NH).index_add(0, self._entries_E, weight_EH)
+        summed_NHD = out_EHD.new_zeros(q_NHD.shape)
+        summed_NHD = summed_NHD.index_add(0, self._entries_E, out_EHD * weight_EH[..., None])
+        return (summed_NHD / total_NH[..., None]).to(q_NHD.dtype)
 
 
-def attend(
-    q_BKQD: Tensor,
-    k_BKSD: Tensor,
-    v_BKSD: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention and the log-sum-exp of its scores.
-
-    Args:
-        mask: added to the scores; broadcasts to [B, K, Q, S].
-        causal: query i sees keys 0 to i; in place of a mask.
-
-    Returns:
-        Output [B, K, Q, D] and log-sum-exp [B, K, Q] in float32.
-    """
-    on_cpu = q_BKQD.device.type == "cpu"
-    return (attend_on_cpu if on_cpu else attend_anywhere)(q_BKQD, k_BKSD, v_BKSD, mask, causal)
+def _alike(reads: Sequence[Read]) -> list[list[Read]]:
+    """Reads sorted into batches: as many tokens each, and lengths within a factor of two."""
+    batches: dict[tuple[int, int], list[Read]] = {}
+    for read in reads:
+        batches.setdefault((read.tokens, len(read.blocks).bit_length()), []).append(read)
+    return list(batches.values())
 
 
-def attend_on_cpu(
-    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, causal: bool
-) -> tuple[Tensor, Tensor]:
-    """:func:`attend` by PyTorch's flash kernel for CPUs, which never writes the scores out."""
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q_BKQD, k_BKSD, v_BKSD, 0.0, causal, attn_mask=mask, scale=q_BKQD.shape[-1] ** -0.5
+def _group(reads: Sequence[Read], device: torch.device) -> _Group:
+    most = max(len(read.blocks) for read in reads)
+    tokens = reads[0].tokens
+    # Padding is read at weight zero, which leaves no trace as long as it is finite; so it must not
+    # lie in other requests' blocks.
+    blocks_UB = np.stack(
+        [np.pad(read.blocks, (0, most - len(read.blocks)), mode="edge") for read in reads]
     )
-    return out, lse
+    first_U1 = np.array([[read.first] for read in reads])
+    keys_U1 = np.array([[read.keys] for read in reads])
+    causal_U1 = np.array([[read.causal] for read in reads])
+    offset_Q = np.arange(tokens)
+    ends_UQ = keys_U1 - causal_U1 * (tokens - 1 - offset_Q)
+    visible_UQS = np.arange(most * BLOCK_TOKENS) < ends_UQ[..., None]
+    return _Group(
+        *(torch.from_numpy(x).to(device) for x in (first_U1 + offset_Q, blocks_UB, visible_UQS))
+    )
 
 
-def attend_anywhere(
-    q_BKQD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, causal: bool
+def _read(
+    group: _Group, q_NHD: Tensor, keys_BKDT: Tensor, values_BKTD: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """:func:`attend` by matrix products, on any device."""
-    scores = torch.matmul(q_BKQD, k_BKSD.transpose(-1, -2)).float() * q_BKQD.shape[-1] ** -0.5
-    if mask is not None:
-        scores = scores + mask.float()
-    if causal:
-        hidden_QS = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(hidden_QS, -torch.inf)
-    lse = scores.logsumexp(-1)
-    weights = torch.exp(scores - lse[..., None]).to(v_BKSD.dtype)
-    return torch.matmul(weights, v_BKSD), lse
-
-
-def _length_mask(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor | None:
-    """Hide what lies behind each member's end: [M, 1, 1, longest]; None if all are equally long."""
-    longest = max(lengths)
-    if min(lengths) == longest:
-        return None
-    ends = torch.tensor(lengths, device=device)[:, None]
-    hidden = torch.arange(longest, device=device)[None] >= ends
-    mask = torch.zeros(hidden.shape, device=device, dtype=dtype)
-    return mask.masked_fill(hidden, -torch.inf)[:, None, None]
-
-
-def _causal_mask(
-    lengths: Sequence[int], tokens: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Causality among the last ``tokens`` of each member: [M, 1, tokens, longest]."""
-    longest = max(lengths)
-    first = torch.tensor(lengths, device=device)[:, None] - tokens
-    ends = first + torch.arange(tokens, device=device)[None] + 1
-    hidden = torch.arange(longest, device=device)[None, None] >= ends[..., None]
-    mask = torch.zeros(hidden.shape, device=device, dtype=dtype)
-    return mask.masked_fill(hidden, -torch.inf)[:, None]
+    """Attention of a group's queries to its keys: [U, Q, H, D] and log-sum-exp [U, Q, H] (fp32)."""
+    U, Q = group.tokens_UQ.shape
+    K, D = keys_BKDT.shape[1:3]
+    H = q_NHD.shape[1]
+    G = H // K
+    k_UKDS = keys_BKDT[group.blocks_UB].permute(0, 2, 3, 1, 4).flatten(3)
+    v_UKSD = values_BKTD[group.blocks_UB].permute(0, 2, 1, 3, 4).flatten(2, 3)
+    q_UKQGD = q_NHD[group.tokens_UQ].view(U, Q, K, G, D).permute(0, 2, 1, 3, 4)
+    scores_UKQGS = (q_UKQGD.flatten(2, 3) @ k_UKDS).float().view(U, K, Q, G, -1) * D**-0.5
+    hidden_U1Q1S = ~group.visible_UQS[:, None, :, None]
+    scores_UKQGS = scores_UKQGS.masked_fill(hidden_U1Q1S, -torch.inf)
+    lse_UKQG = scores_UKQGS.logsumexp(-1)
+    weights_UKQGS = torch.exp(scores_UKQGS - lse_UKQG[..., None]).to(v_UKSD.dtype)
+    out_UKQGD = (weights_UKQGS.flatten(2, 3) @ v_UKSD).float().view(U, K, Q, G, D)
+    return (
+        out_UKQGD.permute(0, 2, 1, 3, 4).reshape(U, Q, H, D),
+        lse_UKQG.permute(0, 2, 1, 3).reshape(U, Q, H),
+    )

@@ -1,80 +1,368 @@
-"""The engine's loop: admit requests, run one forward for all of them, sample, hand out tokens."""
+"""The engine: a thread that runs one forward after another for all requests that are there.
+
+Requests come from any thread or event loop; what happens to them is told to their sinks. Between
+two forwards requests join, leave and are cancelled, each with its memory.
+"""
 
 from __future__ import annotations
 
+import atexit
+import itertools
+import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-import torch
+import numpy as np
 
-from parathinker.engine.attention import SegmentAttention
-from parathinker.engine.kv_cache import SiblingCache
-from parathinker.engine.request import EngineRequest, Event, RunningRequest
-from parathinker.engine.sampler import sample, token_logprobs
-from parathinker.modeling.decoder import Decoder
+from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
+from parathinker.engine.kv_pool import KVPool, KVUsage
+from parathinker.engine.placement import Placement, StepInput
+from parathinker.engine.request import EngineRequest, Event
+from parathinker.engine.runner import Runner
+from parathinker.engine.running import RunningRequest
+from parathinker.engine.sampler import Sampled
+from parathinker.engine.scheduler import Job, Scheduler
+from parathinker.errors import CapacityError, EngineError, NumericalError, ParaThinkerError
 from parathinker.tokens import ControlTokens
 
-MAX_ROWS = 128
-"""Paths that grow side by side, over all requests; further requests wait."""
+_T = TypeVar("_T")
+_REST_S = 1.0
+"""Seconds without work after which the thread ends; the next request starts another."""
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_threads() -> None:
+    """A thread that is still inside PyTorch when the interpreter goes would abort the process."""
+    for engine in list(_engines):
+        engine.close()
+
+
+class Sink(Protocol):
+    """Who asked, and hears of it; called by the engine's thread, so it should not take long."""
+
+    def events(self, events: Sequence[Event]) -> None:
+        """What one step did to the request."""
+        ...
+
+    def finished(self, running: RunningRequest) -> None:
+        """It is done, and its memory free; nothing follows."""
+        ...
+
+    def failed(self, error: ParaThinkerError) -> None:
+        """It came to nothing, and its memory is free; nothing follows."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How large the engine may be."""
+
+    kv_blocks: int
+    max_tokens: int
+    """Tokens of a forward: longer prompts are read in several."""
+    max_rows: int = 128
+    """Paths that grow side by side, over all requests."""
+
+
+@dataclass(frozen=True)
+class EngineLoad:
+    """What the engine is about."""
+
+    running: int
+    waiting: int
+    preemptions: int
+    """How often a request had to give its memory back and compute it again, so far."""
+    kv: KVUsage
 
 
 class Engine:
-    """Runs requests on one decoder; any number at once, in any phase, in one forward a step."""
+    """Runs requests on one runner; any number at once, in any phase, in one forward a step.
 
-    def __init__(self, decoder: Decoder, control: ControlTokens, max_rows: int = MAX_ROWS) -> None:
-        self._decoder, self._control, self._max_rows = decoder, control, max_rows
+    Args:
+        banned: tokens that no segment may hold, but for its own closing token.
+    """
 
-    def run(
-        self, requests: Sequence[EngineRequest]
-    ) -> Iterator[tuple[RunningRequest, list[Event]]]:
-        """Work off requests; yields every request's new events after each of its steps.
+    def __init__(
+        self,
+        runner: Runner,
+        control: ControlTokens,
+        banned: frozenset[int],
+        options: EngineOptions,
+    ) -> None:
+        self._runner, self._control, self._banned = runner, control, banned
+        self._pool = KVPool(runner.config, options.kv_blocks, runner.device, runner.dtype)
+        self._scheduler = Scheduler(self._pool, options.max_tokens, options.max_rows)
+        self._sinks: dict[int, Sink] = {}
+        self._arrivals = itertools.count()
+        self._changed = threading.Condition()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        _engines.add(self)
 
-        Closing the iterator drops all that is running and frees its memory.
+    # -- for any thread -------------------------------------------------------------------------
+
+    def blocks_needed(self, request: EngineRequest) -> int:
+        """Blocks that a request takes at most, all by itself."""
+        path = 1 + request.path.max_tokens
+        summary = 1 + len(request.summary_prefix) + request.summary.max_tokens
+        one_round = [path] * len(request.thought_ids) + [summary]
+        past = [
+            n
+            for turn in request.history
+            for n in (
+                len(turn.prompt),
+                *(len(tokens) for r in turn.rounds for _, tokens in r.paths),
+                *(len(r.summary) for r in turn.rounds),
+            )
+        ]
+        lengths = [*past, len(request.prompt), *one_round * request.rounds]
+        return sum(-(-n // BLOCK_TOKENS) for n in lengths)
+
+    def check(self, request: EngineRequest) -> None:
+        """Make sure that a request can be done.
+
+        Raises:
+            CapacityError: it cannot fit into the KV memory even if it has all of it.
         """
-        waiting = deque(requests)
-        running: list[RunningRequest] = []
-        while waiting or running:
-            rows = sum(len(r.paths) for r in running)
-            while waiting and (not running or rows + len(waiting[0].thought_ids) <= self._max_rows):
-                request = RunningRequest(waiting.popleft(), self._control, self._new_cache)
-                rows += len(request.paths)
-                running.append(request)
-            yield from self._step(running)
-            running = [request for request in running if not request.done]
+        needed = self.blocks_needed(request)
+        if needed > self._pool.blocks:
+            block = self._pool.bytes_per_token * BLOCK_TOKENS
+            raise CapacityError(
+                f"this request may need {_size(needed * block)} of KV memory "
+                f"({len(request.thought_ids)} paths of up to {request.path.max_tokens} tokens, a "
+                f"prompt of {len(request.prompt)}, {_size(self._pool.bytes_per_token)} a token), "
+                f"and kv_cache_memory is {_size(self._pool.blocks * block)}; ask for fewer paths "
+                "or a smaller max_path_tokens, or give the engine more memory"
+            )
 
-    @torch.inference_mode()
-    def _step(self, running: Sequence[RunningRequest]) -> list[tuple[RunningRequest, list[Event]]]:
-        inputs = [request.next_input() for request in running]
-        device = self._decoder.device
+    def submit(self, request: EngineRequest, sink: Sink) -> Job:
+        """Hand a request in.
 
-        def tensor(values: list[int]) -> torch.Tensor:
-            return torch.tensor(values, device=device, dtype=torch.long)
+        Raises:
+            CapacityError: as :meth:`check`.
+            EngineError: the engine is closed.
+        """
+        self.check(request)
+        running = RunningRequest(request, self._control, self._banned)
+        job = Job(next(self._arrivals), running, Placement(running, self._pool))
 
-        offsets, total = [], 0
-        for step in inputs:
-            offsets.append(total)
-            total += len(step.tokens)
-        logits_RV = self._decoder.forward(
-            tensor([t for step in inputs for t in step.tokens]),
-            tensor([p for step in inputs for p in step.positions]),
-            tensor([i for step in inputs for i in step.thought_ids]),
-            SegmentAttention(
-                [strand for step in inputs for strand in step.strands], device, self._decoder.dtype
-            ),
-            tensor([o + w for o, step in zip(offsets, inputs, strict=True) for w in step.wanted]),
-        )
-        chosen = sample(logits_RV, [row for step in inputs for row in step.sampling])
-        logprobs: list[float | None] = [None] * len(chosen)
-        if any(request.request.logprobs for request in running):
-            logprobs = list(token_logprobs(logits_RV, chosen))
-        events, first = [], 0
-        for request, step in zip(running, inputs, strict=True):
-            here = slice(first, first + len(step.sampling))
+        def enter() -> None:
+            self._sinks[job.arrival] = sink
+            self._scheduler.add(job)
+
+        self._order(enter)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Drop a request and free its memory, at the latest when the forward under way is done.
+
+        Returns when that has happened; if the engine's own thread asks (a sink, or the garbage
+        collector that finds an abandoned stream), it happens before the next forward. The sink
+        hears no more of it. Nothing happens if the request is over already.
+        """
+
+        def leave() -> None:
+            if self._sinks.pop(job.arrival, None) is not None:
+                self._scheduler.remove(job)
+
+        if self._thread is threading.current_thread():
+            self._orders.append(leave)
+        else:
+            self._ask(leave)
+
+    def load(self) -> EngineLoad:
+        """What is running and waiting, and the KV memory in use."""
+
+        def look() -> EngineLoad:
+            tokens: dict[int, int] = {}
+            for job in self._scheduler.running:
+                for block, count in job.placement.tokens_by_block():
+                    tokens[block] = max(tokens.get(block, 0), count)
+            scheduler = self._scheduler
+            return EngineLoad(
+                len(scheduler.running),
+                len(scheduler.waiting),
+                scheduler.preemptions,
+                self._pool.usage(sum(tokens.values())),
+            )
+
+        return self._ask(look)
+
+    def forget_prefixes(self) -> None:
+        """Drop what is kept of earlier prompts."""
+        self._ask(self._pool.forget)
+
+    def close(self) -> None:
+        """End the thread; requests that are not done fail. The engine takes no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _order(self, action: Callable[[], None]) -> None:
+        """Have the engine's thread do something between two forwards."""
+        with self._changed:
+            if self._closed:
+                raise EngineError("this engine is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="parathinker-engine", daemon=True
+                )
+                self._thread.start()
+            self._orders.append(action)
+            self._changed.notify()
+
+    def _ask(self, action: Callable[[], _T]) -> _T:
+        """The same, waiting for its result."""
+        with self._changed:
+            if self._thread in (None, threading.current_thread()):
+                return action()
+        done: list[_T] = []
+        event = threading.Event()
+
+        def act() -> None:
+            try:
+                done.append(action())
+            finally:
+                event.set()
+
+        self._order(act)
+        event.wait()
+        return done[0]
+
+    # -- the engine's own thread ----------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while self._carry_out_orders():
+                if self._sinks:
+                    self._step()
+        except Exception as error:  # an engine that cannot go on must not leave anyone waiting
+            with self._changed:
+                self._closed = True
+                orders, self._orders = self._orders, deque()
+            for action in orders:
+                action()
+            for job in [*self._scheduler.running, *self._scheduler.waiting]:
+                self._fail(job, _typed(error, "the engine broke"))
+            raise
+
+    def _carry_out_orders(self) -> bool:
+        """Do what was ordered, waiting for orders if there is nothing else to do.
+
+        Returns:
+            False if the thread should end: the engine is closed, or nobody wanted it for a while.
+            A thread at rest would keep the whole model in memory after its last user let go of it.
+        """
+        with self._changed:
+            if not (self._orders or self._sinks or self._closed):
+                self._changed.wait(_REST_S)
+            orders, self._orders = self._orders, deque()
+            closed = self._closed
+            over = closed or not (orders or self._sinks)
+            if over:
+                self._thread = None
+        for action in orders:
+            action()
+        if closed:
+            for job in [*self._scheduler.running, *self._scheduler.waiting]:
+                self._fail(job, EngineError("the engine was closed before this request was done"))
+        return not over
+
+    def _step(self) -> None:
+        work = self._scheduler.schedule()
+        try:
+            batch = _merge([step for _, step in work])
+            logits_RV = self._runner.forward(batch, self._pool)
+            rows = [row for job, step in work if step.rows for row in job.running.sampling()]
+            chosen = self._runner.sample(logits_RV, rows) if rows else []
+        except Exception as error:
+            # Whose fault it was cannot be told; those who come next find an engine in order.
+            for job, _ in work:
+                self._fail(job, _typed(error, "a forward failed"))
+            return
+        first = 0
+        for job, step in work:
+            job.placement.publish_prompt()
+            here = slice(first, first + len(step.rows))
             first = here.stop
-            scores = logprobs[here] if request.request.logprobs else [None] * len(step.sampling)
-            events.append((request, request.accept(chosen[here], scores)))
-        return events
+            if step.rows:
+                self._advance(job, chosen[here])
 
-    def _new_cache(self, members: int) -> SiblingCache:
-        decoder = self._decoder
-        return SiblingCache(decoder.config, members, decoder.device, decoder.dtype)
+    def _advance(self, job: Job, chosen: Sequence[Sampled]) -> None:
+        sink = self._sinks[job.arrival]
+        try:
+            growing = job.running.growing
+            for segment, one in zip(growing, chosen, strict=True):
+                if not one.sound:
+                    where = f"path {segment.thought_id}" if segment.thought_id else "the summary"
+                    raise NumericalError(
+                        f"the model's logits are not finite at token "
+                        f"{len(segment.token_ids)} of {where}: its weights are damaged, or its "
+                        "numbers outgrow this dtype"
+                    )
+            events = job.running.accept(chosen)
+            sink.events(events)
+            if job.running.done:
+                self._scheduler.remove(job)
+                del self._sinks[job.arrival]
+                sink.finished(job.running)
+        except Exception as error:
+            self._fail(job, _typed(error, "the request failed"))
+
+    def _fail(self, job: Job, error: ParaThinkerError) -> None:
+        sink = self._sinks.pop(job.arrival, None)
+        if sink is None:
+            return
+        self._scheduler.remove(job, discard=True)
+        # A sink may be gone, with its event loop: then nobody is there to be told.
+        with suppress(Exception):
+            sink.failed(error)
+
+
+def _merge(steps: Sequence[StepInput]) -> ForwardBatch:
+    """One forward for all requests' parts."""
+    offsets = [0, *itertools.accumulate(len(step.tokens) for step in steps)]
+
+    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.fromiter(itertools.chain.from_iterable(lists), np.int64)
+
+    return ForwardBatch(
+        flat([step.tokens for step in steps]),
+        flat([step.positions for step in steps]),
+        flat([step.thought_ids for step in steps]),
+        flat([step.slots for step in steps]),
+        tuple(
+            Read(read.first + offset, read.tokens, read.blocks, read.keys, read.causal)
+            for step, offset in zip(steps, offsets, strict=False)
+            for read in step.reads
+        ),
+        flat([[offset + row for row in s.rows] for s, offset in zip(steps, offsets, strict=False)]),
+    )
+
+
+def _typed(error: Exception, what: str) -> ParaThinkerError:
+    if isinstance(error, ParaThinkerError):
+        return error
+    typed = EngineError(f"{what}: {type(error).__name__}: {error}")
+    typed.__cause__ = error
+    return typed
+
+
+def _size(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

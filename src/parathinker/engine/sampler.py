@@ -1,10 +1,11 @@
-"""Vectorised sampling: temperature, top-k, top-p, min-p, bans; one uniform number a row decides.
+"""Vectorised sampling: penalties, bans, temperature, top-k, top-p, min-p; one uniform number a row
+decides.
 
 The randomness of a row is a number in [0, 1) that its own path's generator gave, and the choice is
 the inverse of the cumulative distribution, so what else is in the batch does not touch it.
 """
 
-# Shapes: R rows, V vocabulary.
+# Shapes: R rows, V vocabulary, W rows with a temperature above 0, C candidates, N edited tokens.
 
 from __future__ import annotations
 
@@ -12,8 +13,34 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from parathinker.engine.batch import Ints
+
+_CANDIDATES = 1024
+"""Top-p is tried on so many likeliest tokens before the whole vocabulary is sorted."""
+
+
+@dataclass(frozen=True)
+class LogitEdits:
+    """Changes to single tokens' logits, made before anything else; each token at most once."""
+
+    tokens_N: Ints
+    divide_N: NDArray[np.float32]
+    """Positive logits are divided by it, negative ones multiplied (CTRL, arXiv 1909.05858)."""
+    subtract_N: NDArray[np.float32]
+    """Taken off after that; infinity bans the token."""
+
+    @classmethod
+    def ban(cls, tokens: Sequence[int]) -> LogitEdits:
+        """Tokens that may not be chosen."""
+        n = len(tokens)
+        return cls(
+            np.asarray(tokens, np.int64), np.ones(n, np.float32), np.full(n, np.inf, np.float32)
+        )
 
 
 @dataclass(frozen=True)
@@ -22,70 +49,120 @@ class SamplingRow:
 
     temperature: float
     top_k: int
+    """0 is no limit."""
     top_p: float
     min_p: float
-    banned: tuple[int, ...]
-    """Token ids that may not be chosen."""
     uniform: float
     """The row's randomness, in [0, 1); not used at temperature 0."""
+    edits: LogitEdits
 
 
-def path_generator(seed: int, prompt: Sequence[int], thought_id: int) -> random.Random:
-    """The generator of one path's uniforms; thought id 0 is the summary's.
+@dataclass(frozen=True)
+class Sampled:
+    """What was chosen for a row."""
+
+    token: int
+    logprob: float
+    """Log-softmax of the raw logits, before any edit or temperature."""
+    sound: bool
+    """False where the raw logits hold NaN or positive infinity; the token then means nothing."""
+
+
+def path_generator(seed: int, prompt: Sequence[int], label: str) -> random.Random:
+    """The generator of one path's uniforms.
 
     The prompt has a say so that different questions under one seed do not share their randomness:
     a measurement over many of them would then count one draw many times.
     """
-    return random.Random(f"{seed}/{thought_id}/{list(prompt)}")
+    return random.Random(f"{seed}/{label}/{list(prompt)}")
 
 
-def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
-    """Choose a token for each row of raw logits in float32."""
-    banned = [(r, token) for r, row in enumerate(rows) for token in row.banned]
-    if banned:
-        at, tokens = torch.tensor(banned, device=logits_RV.device).T
-        logits_RV = logits_RV.index_put((at, tokens), logits_RV.new_tensor(-torch.inf))
-    chosen = logits_RV.argmax(-1)
+def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
+    """Choose a token for each row of raw logits in float32; the rows are left as they are."""
+    lse_R = logits_RV.logsumexp(-1)
+    edited_RV = _edited(logits_RV, rows)
+    chosen_R = edited_RV.argmax(-1)
     warm = [r for r, row in enumerate(rows) if row.temperature > 0]
     if warm:
         # Apple's GPUs have no float64.
         device = "cpu" if logits_RV.device.type == "mps" else logits_RV.device
-        drawn = _draw(logits_RV[warm].to(device), [rows[r] for r in warm])
-        chosen[warm] = drawn.to(chosen.device)
-    return [int(token) for token in chosen.tolist()]
+        drawn_W = _draw(edited_RV[warm].to(device), [rows[r] for r in warm])
+        chosen_R[warm] = drawn_W.to(chosen_R.device)
+    logprobs_R = logits_RV.gather(-1, chosen_R[:, None])[:, 0] - lse_R
+    return [
+        Sampled(int(token), float(logprob), bool(sound))
+        for token, logprob, sound in zip(
+            chosen_R.tolist(), logprobs_R.tolist(), lse_R.isfinite().tolist(), strict=True
+        )
+    ]
 
 
-def _draw(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+def _edited(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    sizes = [len(row.edits.tokens_N) for row in rows]
+    if not any(sizes):
+        return logits_RV
+    device = logits_RV.device
+    at_N = torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)).to(device)
+    tokens_N, divide_N, subtract_N = (
+        torch.from_numpy(np.concatenate([getattr(row.edits, name) for row in rows])).to(device)
+        for name in ("tokens_N", "divide_N", "subtract_N")
+    )
+    old_N = logits_RV[at_N, tokens_N]
+    new_N = torch.where(old_N > 0, old_N / divide_N, old_N * divide_N) - subtract_N
+    return logits_RV.index_put((at_N, tokens_N), new_N)
+
+
+def _draw(logits_WV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
     """Inverse-CDF sampling of rows with a temperature above 0, in float64."""
 
     def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=logits_RV.device, dtype=torch.float64)[:, None]
+        return torch.tensor(values, device=logits_WV.device, dtype=torch.float64)[:, None]
 
     # Subtracting the maximum first keeps tiny temperatures finite.
-    scaled_RV = (logits_RV - logits_RV.amax(-1, keepdim=True)).double()
-    probs_RV = torch.softmax(scaled_RV / column([row.temperature for row in rows]), dim=-1)
+    scaled_WV = (logits_WV - logits_WV.amax(-1, keepdim=True)).double()
+    probs_WV = torch.exp(scaled_WV / column([row.temperature for row in rows]))
     if any(row.min_p > 0 for row in rows):
-        floor = probs_RV.amax(-1, keepdim=True) * column([row.min_p for row in rows])
-        probs_RV = probs_RV.where(probs_RV >= floor, 0.0)
+        # The likeliest token's mass is 1 here.
+        probs_WV = probs_WV.where(probs_WV >= column([row.min_p for row in rows]), 0.0)
     if any(row.top_k > 0 or row.top_p < 1 for row in rows):
-        sorted_RV, order_RV = probs_RV.sort(dim=-1, descending=True, stable=True)
-        size = probs_RV.shape[-1]
-        rank_V = torch.arange(size, device=logits_RV.device)[None]
-        sorted_RV = sorted_RV.where(rank_V < column([row.top_k or size for row in rows]), 0.0)
-        sorted_RV = sorted_RV / sorted_RV.sum(-1, keepdim=True)
-        before_RV = sorted_RV.cumsum(-1) - sorted_RV
+        probs_WV = _cut_tail(probs_WV, rows)
+    cumulative_WV = probs_WV.cumsum(-1)
+    target_W1 = column([row.uniform for row in rows]) * cumulative_WV[:, -1:]
+    # A uniform below 1 times the total stays below the total in float64, so what is found has
+    # mass; rows of NaN find nothing, and only have to stay inside the vocabulary.
+    found_W = torch.searchsorted(cumulative_WV, target_W1, right=True)[:, 0]
+    return found_W.clamp(max=logits_WV.shape[-1] - 1)
+
+
+def _cut_tail(probs_WV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    """Zero all but each row's top-k, and of these all but its top-p."""
+    size = probs_WV.shape[-1]
+    # Sorting a whole vocabulary takes long, and the likeliest few nearly always reach top-p.
+    for count in (_CANDIDATES, size):
+        count = min(count, size)
+        limits = [min(row.top_k or size, size) for row in rows]
+        top_WC, order_WC = probs_WV.topk(count, dim=-1)
+        # Equal probabilities rank by token id, as a stable sort has them.
+        order_WC, by_id_WC = order_WC.sort(dim=-1)
+        top_WC, by_rank_WC = top_WC.gather(-1, by_id_WC).sort(dim=-1, descending=True, stable=True)
+        order_WC = order_WC.gather(-1, by_rank_WC)
+        rank_C = torch.arange(count, device=probs_WV.device)[None]
+        limit_W1 = torch.tensor(limits, device=probs_WV.device)[:, None]
+        kept_WC = top_WC.where(rank_C < limit_W1, 0.0)
+        in_full = [limit > count for limit in limits]
+        total_W1 = torch.where(
+            torch.tensor(in_full, device=probs_WV.device)[:, None],
+            probs_WV.sum(-1, keepdim=True),
+            kept_WC.sum(-1, keepdim=True),
+        )
         # Rounding may lift the sum to 1 before the last token, which top_p = 1 keeps all the same.
-        top_p = [row.top_p if row.top_p < 1 else torch.inf for row in rows]
-        sorted_RV = sorted_RV.where(before_RV < column(top_p), 0.0)
-        probs_RV = torch.zeros_like(probs_RV).scatter(-1, order_RV, sorted_RV)
-    cumulative_RV = probs_RV.cumsum(-1)
-    target_R1 = column([row.uniform for row in rows]) * cumulative_RV[:, -1:]
-    # A uniform below 1 times the total stays below the total in float64, so what is found has mass.
-    return torch.searchsorted(cumulative_RV, target_R1, right=True)[:, 0]
-
-
-def token_logprobs(logits_RV: Tensor, tokens: Sequence[int]) -> list[float]:
-    """Log-softmax of the raw logits at each row's token."""
-    index = torch.tensor(tokens, device=logits_RV.device)[:, None]
-    picked = logits_RV.gather(-1, index)[:, 0] - logits_RV.logsumexp(-1)
-    return [float(x) for x in picked.tolist()]
+        mass = [row.top_p if row.top_p < 1 else torch.inf for row in rows]
+        mass_W1 = torch.tensor(mass, device=probs_WV.device, dtype=torch.float64)[:, None]
+        before_WC = (kept_WC.cumsum(-1) - kept_WC) / total_W1
+        kept_WC = kept_WC.where(before_WC < mass_W1, 0.0)
+        reached_W1 = (kept_WC[:, -1:] == 0) | (limit_W1 <= count)
+        # Where the last one kept ties with the last candidate, others of its rank may be missing.
+        least_W1 = kept_WC.where(kept_WC > 0, torch.inf).amin(-1, keepdim=True)
+        if count == size or bool((reached_W1 & (least_W1 > top_WC[:, -1:])).all()):
+            break
+    return torch.zeros_like(probs_WV).scatter(-1, order_WC, kept_WC)

@@ -29,10 +29,20 @@ class Attention(Protocol):
 
 
 class Decoder:
-    """A decoder-only transformer: RMSNorm, RoPE, grouped-query attention, SwiGLU."""
+    """A decoder-only transformer: RMSNorm, RoPE, grouped-query attention, SwiGLU.
 
-    def __init__(self, config: DecoderConfig, weights: DecoderWeights) -> None:
+    Args:
+        compile: fuse everything but attention with ``torch.compile``.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, weights: DecoderWeights, *, compile: bool = False
+    ) -> None:
         self.config = config
+        if compile:
+            # Numbers of tokens differ from step to step: one kernel for all of them.
+            self._project = torch.compile(self._project, dynamic=True)  # type: ignore[method-assign]
+            self._mlp = torch.compile(self._mlp, dynamic=True)  # type: ignore[method-assign]
         self.weights = weights
         self.device = weights.embedding.device
         self.dtype = weights.embedding.dtype
@@ -50,20 +60,22 @@ class Decoder:
         x_NE = F.embedding(token_ids_N, self.weights.embedding)
         cos_sin = self._rope.angles(positions_N)
         for layer, w in enumerate(self.weights.layers):
-            x_NE = x_NE + self._attend(layer, w, x_NE, thought_ids_N, cos_sin, attention)
+            q_NHD, k_NKD, v_NKD = self._project(w, x_NE, thought_ids_N, *cos_sin)
+            out_NHD = attention(layer, q_NHD, k_NKD, v_NKD)
+            x_NE = x_NE + F.linear(out_NHD.flatten(1), w.output, w.output_bias)
             x_NE = x_NE + self._mlp(w, x_NE)
         x_RE = self._norm(x_NE[rows_R], self.weights.norm)
         return F.linear(x_RE, self.weights.head).float()
 
-    def _attend(
+    def _project(
         self,
-        layer: int,
         w: LayerWeights,
         x_NE: Tensor,
         thought_ids_N: Tensor,
-        cos_sin: tuple[Tensor, Tensor],
-        attention: Attention,
-    ) -> Tensor:
+        cos_N1D: Tensor,
+        sin_N1D: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [N, H, D], keys and values [N, K, D], ready to be attended to."""
         c = self.config
         H, K = c.num_heads, c.num_kv_heads
         qkv = F.linear(self._norm(x_NE, w.input_norm), w.qkv, w.qkv_bias)
@@ -75,9 +87,8 @@ class Decoder:
         if w.thought is not None:
             # The same vector for every head of k and of v.
             qkv_NXD[:, H:] += F.embedding(thought_ids_N, w.thought)[:, None]
-        qk_NXD = rotate(qkv_NXD[:, : H + K], *cos_sin)
-        out_NHD = attention(layer, qk_NXD[:, :H], qk_NXD[:, H:], qkv_NXD[:, H + K :])
-        return F.linear(out_NHD.flatten(1), w.output, w.output_bias)
+        qk_NXD = rotate(qkv_NXD[:, : H + K], cos_N1D, sin_N1D)
+        return qk_NXD[:, :H], qk_NXD[:, H:], qkv_NXD[:, H + K :]
 
     def _mlp(self, w: LayerWeights, x_NE: Tensor) -> Tensor:
         hidden = F.linear(self._norm(x_NE, w.post_norm), w.gate_up, w.gate_up_bias)

@@ -151,7 +151,7 @@ def collate(
 
     layouts = []
     for group in groups:
-        context = examples[0].graph.ancestors(group[0])
+        context = examples[0].graph.visible(group[0])
         mask = None
         if context:
             seen_BC = torch.cat([valid_BS[:, starts[j] : starts[j + 1]] for j in context], dim=1)

@@ -1,0 +1,1 @@
+"""How fast the native engine is on this machine, and how far from the machine's limits."""

@@ -1,0 +1,54 @@
+"""Rounds of the same job at every number of paths, with the machine probed in between.
+
+All numbers of paths alternate, so that whatever else the machine does falls on each of them alike,
+and what is compared with another figure was measured in the same round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parathinker import Timings
+from parathinker.bench.machine import Limits
+from parathinker.bench.roofline import MatrixProducts
+from parathinker.bench.workload import exactly
+
+if TYPE_CHECKING:
+    from parathinker.bench.setting import Bench
+
+_PRODUCT_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round; dicts are by number of paths."""
+
+    limits: Limits
+    """The best that the machine could do right before or right after."""
+    timings: dict[int, Timings]
+    products_s: dict[int, float]
+    """Seconds of a step's matrix products alone."""
+
+
+def run_rounds(bench: Bench) -> list[Round]:
+    """Measure."""
+    sizes, question = bench.sizes, bench.question()
+    products = MatrixProducts(bench.runner)
+    bench.warm_up(bench.paths)
+    rounds: list[Round] = []
+    total = sizes.repeats * len(bench.paths)
+    before = bench.machine.probe()
+    for seed in range(sizes.repeats):
+        timings: dict[int, Timings] = {}
+        products_s: dict[int, float] = {}
+        for done, paths in enumerate(bench.paths, seed * len(bench.paths)):
+            bench.progress("prompt, paths, summary", done, total)
+            params = exactly(paths, sizes.path, sizes.summary, seed)
+            timings[paths] = bench.run(question, params)
+            products_s[paths] = min(products.seconds(paths) for _ in range(_PRODUCT_REPEATS))
+        after = bench.machine.probe()
+        rounds.append(Round(before.best(after), timings, products_s))
+        before = after
+    bench.progress("prompt, paths, summary", total, total)
+    return rounds

@@ -1,0 +1,1 @@
+"""The decoder's forward and the choice of tokens in C++, for CPUs."""

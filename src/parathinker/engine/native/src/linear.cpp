@@ -1,0 +1,162 @@
+// Linear layers: how work is cut into chunks, and what is done with a tile's results.
+#include "linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "vec.h"
+
+namespace pt {
+namespace {
+
+constexpr int SLAB_ROWS = 128;  // rows whose inputs stay in cache while the weights go by
+constexpr int HALF = PANEL / 2;
+
+struct Job {
+  const Linear& l;
+  const Activations& x;
+  Epilogue epilogue;
+  float* out;
+  size_t stride;
+  const Linear* following;
+  int shares;
+  int np;      // panels of a chunk
+  int groups;  // chunks that one slab of rows has
+};
+
+void finish_row(const Job& job, int panel, int np, int row, float* result) {
+  const Linear& l = job.l;
+  const int first = panel * PANEL, count = np * PANEL;
+  if (l.bias != nullptr)
+    for (int i = 0; i < count; i += LANES)
+      store(result + i, load(result + i) + load(l.bias + first + i));
+  if (job.epilogue == Epilogue::silu) {
+    float* to = job.out + row * job.stride + first / 2;
+    const int valid = std::min(count, l.n - first) / 2;
+    float gate[MAX_NP * HALF + LANES], up[MAX_NP * HALF + LANES];
+    for (int p = 0; p < np; p++) {
+      std::memcpy(gate + p * HALF, result + p * PANEL, HALF * sizeof(float));
+      std::memcpy(up + p * HALF, result + p * PANEL + HALF, HALF * sizeof(float));
+    }
+    for (int i = 0; i < np * HALF; i += LANES) {
+      const vf g = load(gate + i);
+      store(gate + i, g / (1.0f + exp(-g)) * load(up + i));
+    }
+    std::memcpy(to, gate, valid * sizeof(float));
+    return;
+  }
+  float* to = job.out + row * job.stride + first;
+  const int valid = std::min(count, l.n - first);
+  if (job.epilogue == Epilogue::store) {
+    std::memcpy(to, result, valid * sizeof(float));
+  } else {
+    for (int i = 0; i < valid; i++) to[i] += result[i];
+  }
+}
+
+// The width whose chunks divide most evenly among the threads; of equal ones the widest.
+int chunk_width(const Linear& l, int block, int threads) {
+  const int widest = l.format == Format::int8 ? int8_width(block) : float_width(block);
+  int best = widest, best_time = 1 << 30;
+  for (int np = widest; np >= (widest + 1) / 2; np--) {
+    const int time = ceil_div(ceil_div(l.panels, np), threads) * np;
+    if (time < best_time) best = np, best_time = time;
+  }
+  return best;
+}
+
+// The weights that whoever computes this chunk will probably read next.
+Ahead ahead_of(const Job& job, Chunk chunk, int panel, int np) {
+  const Linear& l = job.l;
+  if (!chunk.last) return {l.weights + (panel + np) * l.panel_bytes, l.panel_bytes, 64};
+  if (job.following == nullptr) return {l.weights + panel * l.panel_bytes, 0, 0};
+  const Linear& f = *job.following;
+  const int width = chunk_width(f, job.x.block(), job.shares);
+  const int first = share_start(ceil_div(f.panels, width), chunk.share, job.shares) * width;
+  return {f.weights + first * f.panel_bytes, f.panel_bytes, 64};
+}
+
+void run_chunk(const Job& job, Chunk chunk) {
+  alignas(64) float results[MAX_BLOCK * MAX_NP * PANEL];
+  const Linear& l = job.l;
+  const Activations& x = job.x;
+  const int slab_blocks = std::max(1, SLAB_ROWS / x.block());
+  const int first_block = chunk.index / job.groups * slab_blocks;
+  const int last_block = std::min(first_block + slab_blocks, x.blocks());
+  const int panel = chunk.index % job.groups * job.np;
+  const int np = std::min(job.np, l.panels - panel);
+  const Tile tile =
+      l.format == Format::int8 ? int8_tile(x.block(), np) : float_tile(x.block(), np);
+  // Prefetching is spread over all blocks of rows, so that memory is never idle.
+  Ahead ahead = ahead_of(job, chunk, panel, np);
+  const size_t lines = l.panel_bytes / 64;
+  const int blocks = last_block - first_block;
+  const char* start = ahead.start;
+  ahead.step /= blocks;
+  for (int block = first_block; block < last_block; block++) {
+    ahead.start = start + (block - first_block) * lines * ahead.step;
+    tile(l, panel, x, block, ahead, results);
+    const int rows = std::min(x.block(), x.rows() - block * x.block());
+    for (int row = 0; row < rows; row++)
+      finish_row(job, panel, np, block * x.block() + row, results + row * np * PANEL);
+  }
+}
+
+}  // namespace
+
+Linear Linear::shape(Format format, int n, int k) {
+  Linear l;
+  l.format = format;
+  l.n = n;
+  l.k = k;
+  l.panels = ceil_div(n, PANEL);
+  if (format == Format::int8)
+    l.panel_bytes = static_cast<size_t>(ceil_div(k, GROUP)) * PANEL * (GROUP + sizeof(float));
+  else
+    l.panel_bytes = static_cast<size_t>(k) * PANEL * sizeof(float);
+  return l;
+}
+
+void pack_weights(const Linear& l, const float* rows, const int* source) {
+  if (l.format == Format::int8)
+    pack_int8_weights(l, rows, source);
+  else
+    pack_float_weights(l, rows, source);
+}
+
+void Activations::prepare(Format format, int rows, int k) {
+  format_ = format;
+  rows_ = rows;
+  k_ = k;
+  groups_ = ceil_div(k, GROUP);
+  // Blocks of one size, none larger than the largest, with as few rows to spare as possible.
+  blocks_ = ceil_div(rows, format == Format::int8 ? int8_block() : float_block());
+  block_ = blocks_ == 0 ? 1 : ceil_div(rows, blocks_);
+  const size_t padded = static_cast<size_t>(blocks_) * block_;
+  if (format == Format::int8) {
+    quants_.reserve(padded * groups_ * GROUP);
+    scales_.reserve(padded * groups_);
+    offsets_.reserve(padded * groups_);
+  } else {
+    floats_.reserve(padded * k);
+  }
+}
+
+void Activations::pack(int block, const float* rows_from, size_t stride) {
+  if (format_ == Format::int8)
+    pack_int8(block, rows_from, stride);
+  else
+    pack_float(block, rows_from, stride);
+}
+
+void run_linear(
+    Pool& pool, const Linear& l, const Activations& x, Epilogue epilogue, float* out,
+    size_t stride, const Linear* following) {
+  const int np = chunk_width(l, x.block(), pool.threads());
+  const int groups = ceil_div(l.panels, np);
+  const int slabs = ceil_div(x.blocks(), std::max(1, SLAB_ROWS / x.block()));
+  const Job job{l, x, epilogue, out, stride, following, pool.threads(), np, groups};
+  pool.run(slabs * groups, [&](Chunk chunk) { run_chunk(job, chunk); });
+}
+
+}  // namespace pt

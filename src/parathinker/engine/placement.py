@@ -1,0 +1,185 @@
+"""A running request in KV memory: what is there, what the next forward computes, who reads what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from parathinker.engine.batch import BLOCK_TOKENS, Read
+from parathinker.engine.kv_pool import KVPool
+from parathinker.engine.running import RunningRequest
+from parathinker.engine.segment import LiveSegment, base_name, content_name
+from parathinker.graph import Kind
+
+Share = tuple[LiveSegment, int]
+"""A segment, and how many of its pending tokens a forward takes."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One request's part of a forward; indices count from its own first token."""
+
+    tokens: list[int]
+    positions: list[int]
+    thought_ids: list[int]
+    slots: list[int]
+    reads: list[Read]
+    rows: list[int]
+    """Last tokens of the growing segments; empty while these have to wait."""
+
+
+class Placement:
+    """Keeps one request's segments in a pool."""
+
+    def __init__(self, running: RunningRequest, pool: KVPool) -> None:
+        self.running, self._pool = running, pool
+        self._began = self._published = False
+        self._needed: list[LiveSegment] = []
+        self._needed_for: tuple[LiveSegment, ...] | None = None
+        self._contents: dict[int, bytes] = {}
+
+    @property
+    def prompt_name(self) -> bytes:
+        """Names the prompt with all it follows from."""
+        return self._content(self.running.prompt)
+
+    @property
+    def prompt_computed(self) -> bool:
+        """Whether the prompt is in memory in full."""
+        return self.running.prompt.pending == 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens to compute before the growing segments can get their next ones."""
+        return sum(segment.pending for segment in self._need())
+
+    @property
+    def blocks_to_go(self) -> int:
+        """Blocks that computing these takes."""
+        return self.blocks_for([(segment, segment.pending) for segment in self._need()])
+
+    def tokens_by_block(self) -> Iterator[tuple[int, int]]:
+        """Blocks in use and how many tokens each of them holds."""
+        for segment in self.running.segments:
+            for at, block in enumerate(segment.blocks):
+                yield block, min(segment.computed - at * BLOCK_TOKENS, BLOCK_TOKENS)
+
+    def attach(self) -> None:
+        """Take over from the pool whatever it still holds of history and prompt."""
+        for segment in self._past():
+            segment.find(self._pool, self._base(segment))
+        if not self._began:
+            self.running.cached_tokens = sum(segment.computed for segment in self._past())
+        self._published = False
+
+    def detach(self, *, discard: bool = False) -> None:
+        """Give all memory back; ``discard`` its contents where they are worthless."""
+        for segment in self.running.segments:
+            if segment.computed and segment.kind is not Kind.PATH and not discard:
+                segment.publish(self._pool, self._base(segment))
+            segment.drop(self._pool, discard=discard)
+        self._needed_for = None
+
+    def publish_prompt(self) -> None:
+        """Let other requests find the prompt as soon as it is in memory in full."""
+        prompt = self.running.prompt
+        if not self._published and prompt.pending == 0:
+            prompt.publish(self._pool, self._base(prompt))
+            self._published = True
+
+    def choose(self, limit: int) -> list[Share]:
+        """What the next forward computes: everything pending if it fits, else a beginning of it.
+
+        The last tokens of growing segments go through all together, since paths are compared by
+        their number of steps; until the rest fits, they wait.
+        """
+        todo = [segment for segment in self._need() if segment.pending]
+        if sum(segment.pending for segment in todo) <= limit:
+            return [(segment, segment.pending) for segment in todo]
+        shares = []
+        for segment in todo:
+            ready = segment.pending - (segment in self.running.growing)
+            count = min(ready, limit)
+            limit -= count
+            if count:
+                shares.append((segment, count))
+            if count < ready:
+                break
+        return shares
+
+    def blocks_for(self, shares: Sequence[Share]) -> int:
+        """Blocks that computing these takes."""
+        return sum(segment.blocks_for(count) for segment, count in shares)
+
+    def place(self, shares: Sequence[Share]) -> StepInput:
+        """Take memory for the tokens of a forward and describe it; from then on they count as
+        computed."""
+        self._began = True
+        segments, graph = self.running.segments, self.running.graph
+        tokens: list[int] = []
+        positions: list[int] = []
+        thought_ids: list[int] = []
+        slots: list[int] = []
+        reads: list[Read] = []
+        last_token: dict[int, int] = {}
+        for visible, siblings in groupby(shares, key=lambda s: graph.visible(s[0].index)):
+            group = list(siblings)
+            first, count = len(tokens), sum(n for _, n in group)
+            for ancestor in (segments[index] for index in visible):
+                if ancestor.computed:
+                    reads.append(Read(first, count, ancestor.table, ancestor.computed, False))
+            for segment, n in group:
+                lacking = segment.blocks_for(n)
+                if lacking:
+                    blocks = self._pool.take(lacking)
+                    assert blocks is not None, "the scheduler saw to it that there are enough"
+                    segment.add_blocks(blocks)
+                slots += segment.slots(n)
+                begin, end = segment.computed, segment.computed + n
+                reads.append(Read(len(tokens), n, segment.table, end, n > 1))
+                tokens += segment.token_ids[begin:end]
+                positions += range(segment.start + begin, segment.start + end)
+                thought_ids += [segment.thought_id] * n
+                segment.computed = end
+                last_token[segment.index] = len(tokens) - 1
+        growing = self.running.growing
+        rows = []
+        if all(segment.pending == 0 for segment in growing):
+            rows = [last_token[segment.index] for segment in growing]
+        return StepInput(tokens, positions, thought_ids, slots, reads, rows)
+
+    # -- pieces ---------------------------------------------------------------------------------
+
+    def _need(self) -> list[LiveSegment]:
+        """Segments that must be complete in memory for the growing ones, these included."""
+        growing = self.running.growing
+        if self._needed_for is not growing:
+            segments, graph = self.running.segments, self.running.graph
+            wanted = {segment.index for segment in growing}
+            for segment in reversed(segments):
+                # What lies in memory in full needs nothing that it was computed from.
+                if segment.index in wanted and segment.pending:
+                    wanted.update(graph.visible(segment.index))
+            self._needed = [segments[index] for index in sorted(wanted)]
+            self._needed_for = growing
+        return self._needed
+
+    def _past(self) -> list[LiveSegment]:
+        """Prompts and summaries up to this request's prompt: what other requests may share."""
+        upto = self.running.segments[: self.running.prompt.index + 1]
+        return [segment for segment in upto if segment.kind is not Kind.PATH]
+
+    def _base(self, segment: LiveSegment) -> bytes:
+        """What the names of a segment's blocks begin with."""
+        segments = self.running.segments
+        parents = self.running.graph.segments[segment.index].parents
+        return base_name(
+            segment.kind, segment.thought_id, [self._content(segments[p]) for p in parents]
+        )
+
+    def _content(self, segment: LiveSegment) -> bytes:
+        """Names a complete segment with all it follows from."""
+        if segment.index not in self._contents:
+            self._contents[segment.index] = content_name(self._base(segment), segment.token_ids)
+        return self._contents[segment.index]

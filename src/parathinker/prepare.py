@@ -1,0 +1,381 @@
+"""From a question and its parameters to a request in token ids, every default filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from parathinker.agreement import agree, answer_in
+from parathinker.answer import Answer
+from parathinker.data.tasks import TASKS
+from parathinker.engine.batch import BLOCK_TOKENS
+from parathinker.engine.request import (
+    AutoWidth,
+    EngineRequest,
+    Growth,
+    PastRound,
+    PastTurn,
+    Penalties,
+    Tokens,
+)
+from parathinker.errors import CheckpointError, UsageError
+from parathinker.graph import Kind, ThoughtGraph
+from parathinker.modeling.config import DecoderConfig
+from parathinker.params import (
+    AUTO,
+    AUTO_WAVE,
+    DEFAULT_AUTO_PATHS,
+    DEFAULT_MAX_PATH_TOKENS,
+    DEFAULT_MAX_SUMMARY_TOKENS,
+    DEFAULT_TEMPERATURE,
+    ThinkingParams,
+)
+from parathinker.prompt import PromptCodec
+
+Question = str | Sequence[Mapping[str, str]]
+"""A text, or the messages of a chat: mappings with ``role`` and ``content``."""
+
+_T = TypeVar("_T")
+_STOP_WINDOW = 64
+"""A stop text is looked for in so many last tokens, plus one for each of its bytes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request, and the caller's parameters with every default filled in."""
+
+    request: EngineRequest
+    params: ThinkingParams
+    after: Answer | None = None
+
+
+class Preparer:
+    """Makes requests for one model.
+
+    Args:
+        end_ids: the model's end-of-sequence tokens.
+        kv_tokens: tokens that the KV memory holds; limits that the caller left open fit into it.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, codec: PromptCodec, end_ids: frozenset[int], kv_tokens: int
+    ) -> None:
+        self._config, self._codec, self._kv_tokens = config, codec, kv_tokens
+        self._end_ids = end_ids - codec.control.ids
+        self._defaults = own_defaults(config)
+        task = TASKS.get(str(config.parathinker.get("task", "")))
+        self._answer_of = task.parse_answer if task else answer_in
+
+    def prepare(
+        self, question: object, params: ThinkingParams, after: Answer | None = None
+    ) -> Prepared:
+        """Check a question against the model and fill in every default.
+
+        Raises:
+            UsageError: an empty question, one that does not fit the context, too many paths.
+        """
+        own, codec = self._defaults, self._codec
+        thought_ids = self._thought_ids(params)
+        temperature = _first(params.temperature, own.temperature, DEFAULT_TEMPERATURE)
+        summary_temperature = _first(
+            params.summary_temperature, own.summary_temperature, temperature
+        )
+        prefix = _first(params.summary_prefix, own.summary_prefix, "")
+        seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
+        history = self._history(after)
+        prompt = self._prompt(question, after)
+        prefix_ids = codec.encode_text(prefix)
+        path_prefixes = self._path_prefixes(params, len(thought_ids))
+        path_tokens, summary_tokens = self._token_limits(
+            params, history, len(prompt), len(prefix_ids), len(thought_ids)
+        )
+        self._check_path_prefixes(params, path_prefixes, path_tokens)
+        for token in params.stop_token_ids:
+            if token >= self._config.vocab_size:
+                raise UsageError(
+                    f"stop_token_ids should be below {self._config.vocab_size}; got {token}"
+                )
+        auto, max_paths = None, params.max_paths
+        if params.paths == AUTO:
+            auto = AutoWidth(min(AUTO_WAVE, len(thought_ids)), self._agree)
+            max_paths = max(AUTO_WAVE, len(thought_ids))
+        request = EngineRequest(
+            prompt=tuple(prompt),
+            thought_ids=thought_ids,
+            paths_to_finish=params.paths_to_finish,
+            path=Growth(path_tokens, params.min_path_tokens, temperature),
+            summary=Growth(summary_tokens, params.min_summary_tokens, summary_temperature),
+            budget=params.budget,
+            summary_prefix=tuple(prefix_ids),
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            seed=seed,
+            path_prefixes=path_prefixes,
+            continuation=tuple(codec.encode_text(params.continuation or "")),
+            penalties=Penalties(
+                params.repetition_penalty, params.frequency_penalty, params.presence_penalty
+            ),
+            end_ids=self._end_ids | (frozenset(params.stop_token_ids) - codec.control.ids),
+            stop=self._stop_check(params.stop),
+            rounds=params.rounds,
+            auto=auto,
+            history=history,
+        )
+        resolved = dataclasses.replace(
+            params,
+            max_paths=max_paths,
+            max_path_tokens=path_tokens,
+            max_summary_tokens=summary_tokens,
+            temperature=temperature,
+            summary_temperature=summary_temperature,
+            summary_prefix=prefix,
+            seed=seed,
+        )
+        return Prepared(request, resolved, after)
+
+    def with_paths(
+        self, question: object, params: ThinkingParams, paths: Sequence[Sequence[int]]
+    ) -> Prepared:
+        """The same for paths that are given, not thought.
+
+        Raises:
+            UsageError: as :meth:`prepare`; or a token id is not in the vocabulary.
+        """
+        control, vocabulary = self._codec.control.ids, self._config.vocab_size
+        bodies = tuple(tuple(t for t in path if t not in control) for path in paths)
+        for token in (t for body in bodies for t in body):
+            if not 0 <= token < vocabulary:
+                raise UsageError(
+                    f"token ids of paths should be from 0 to {vocabulary - 1}; got {token!r}"
+                )
+        longest = max((len(body) for body in bodies), default=0)
+        given = dataclasses.replace(
+            params,
+            paths=len(bodies),
+            max_paths=None,
+            max_path_tokens=longest + 1,
+            min_path_tokens=0,
+            continuation=None,
+            path_prefix=None,
+            termination="last-finish",
+            rounds=1,
+            budget=None,
+        )
+        found = self.prepare(question, given)
+        request = dataclasses.replace(found.request, given_paths=bodies)
+        return dataclasses.replace(found, request=request)
+
+    # -- pieces ---------------------------------------------------------------------------------
+
+    def _thought_ids(self, params: ThinkingParams) -> Tokens:
+        most = self._codec.control.max_paths
+        count = params.paths
+        if not isinstance(count, int):
+            count = params.max_paths or min(DEFAULT_AUTO_PATHS, most)
+        if count > most:
+            name = "paths" if params.paths != AUTO else "max_paths"
+            raise UsageError(
+                f"{name} should be at most {most} for this model; got {count}. "
+                "More need control tokens and training: set model.max_paths in the recipe"
+            )
+        return tuple(range(1, count + 1))
+
+    def _prompt(self, question: object, after: Answer | None) -> list[int]:
+        codec = self._codec
+        if isinstance(question, str):
+            if not question.strip():
+                raise UsageError("the question is empty")
+            if after is None:
+                prompt = codec.encode_question(question)
+            else:
+                # The answer's last token has not been through the model: it begins this turn.
+                prompt = [after.summary.token_ids[-1], *codec.encode_follow_up(question)]
+        elif after is not None:
+            raise UsageError("a question that follows up an answer should be a text, not messages")
+        else:
+            prompt = codec.encode_chat(_messages(question))
+        if not prompt:
+            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
+        return prompt
+
+    def _path_prefixes(self, params: ThinkingParams, count: int) -> tuple[Tokens, ...]:
+        prefix = params.path_prefix
+        if not prefix:
+            return ()
+        if isinstance(prefix, str):
+            return (tuple(self._codec.encode_text(prefix)),) * count
+        return tuple(tuple(self._codec.encode_text(text)) for text in prefix)
+
+    def _check_path_prefixes(
+        self, params: ThinkingParams, prefixes: Sequence[Tokens], path_tokens: int
+    ) -> None:
+        """Forced beginnings count towards a path's limit and the budget, so both must hold them."""
+        lengths = [len(prefix) for prefix in prefixes]
+        if max(lengths, default=0) >= path_tokens:
+            raise UsageError(
+                f"path_prefix has {max(lengths)} tokens, and max_path_tokens {path_tokens} leaves "
+                "no room behind it"
+            )
+        first = lengths[:AUTO_WAVE] if params.paths == AUTO else lengths
+        if params.budget is not None and params.budget < sum(first) + len(first):
+            raise UsageError(
+                f"budget {params.budget} is too little for what path_prefix begins {len(first)} "
+                f"paths with: {sum(first)} tokens, and one more for each path"
+            )
+
+    def _history(self, after: object) -> tuple[PastTurn, ...]:
+        """The turns up to an answer, as they lie in memory, if they can be this model's."""
+        if after is None:
+            return ()
+        if not isinstance(after, Answer):
+            raise UsageError(f"after should be an Answer; got {after!r}")
+        history = _turns(after)
+        rounds = [one for turn in history for one in turn.rounds]
+        tokens = [turn.prompt for turn in history] + [one.summary for one in rounds]
+        tokens += [path for one in rounds for _, path in one.paths]
+        largest = max(max(run, default=0) for run in tokens)
+        paths = max((i for one in rounds for i, _ in one.paths), default=0)
+        if largest >= self._config.vocab_size or paths > self._codec.control.max_paths:
+            raise UsageError(
+                "after should be an answer of this model; this one has tokens or paths that the "
+                "model does not know"
+            )
+        return history
+
+    def _agree(self, bodies: Sequence[Sequence[int]]) -> bool:
+        return agree([self._codec.decode(body) for body in bodies], self._answer_of)
+
+    def _token_limits(
+        self,
+        params: ThinkingParams,
+        history: Sequence[PastTurn],
+        prompt: int,
+        prefix: int,
+        paths: int,
+    ) -> tuple[int, int]:
+        """Most tokens of a path and of the summary; what the caller set must fit the context."""
+        own, rounds = self._defaults, params.rounds
+        past, begins = _context(history)
+        memory = self._kv_tokens - past.length - prompt
+        memory -= BLOCK_TOKENS * (len(past.segments) + 1 + rounds * (paths + 1))
+        prompt += begins
+        # Beside their limits, a path has its opening token and a summary its forced beginning.
+        room = (self._config.max_context - prompt) // rounds - prefix - 2
+        each = "" if rounds == 1 else f" in each of {rounds} rounds"
+        if room < 2:
+            what = "conversation" if history else "question"
+            what += " is" if rounds == 1 else " and its rounds are"
+            raise UsageError(
+                f"the {what} too long: {prompt} tokens, and this model's context of "
+                f"{self._config.max_context} has to hold paths and summary too{each}"
+            )
+        path, summary = params.max_path_tokens, params.max_summary_tokens
+        least_path = path or max(1, params.min_path_tokens)
+        least_summary = summary or max(1, params.min_summary_tokens)
+        if least_path + least_summary > room:
+            asked = {
+                "max_path_tokens" if path else "min_path_tokens": path or params.min_path_tokens,
+                "max_summary_tokens" if summary else "min_summary_tokens": summary
+                or params.min_summary_tokens,
+            }
+            named = " and ".join(f"{name} {value}" for name, value in asked.items() if value)
+            raise UsageError(
+                f"{named} do not fit: beside a prompt of {prompt} tokens this model's context of "
+                f"{self._config.max_context} leaves {room} for a path and the summary{each}"
+            )
+        # What the caller left open gives way to what the caller set, down to one token.
+        if summary is None:
+            most = room - least_path
+            if path is None:
+                most = min(most, max(1, room // 4))
+            wanted = own.max_summary_tokens or 0
+            if wanted <= params.min_summary_tokens:
+                wanted = DEFAULT_MAX_SUMMARY_TOKENS
+            summary = max(least_summary, min(wanted, most))
+        if path is None:
+            most = max(1, (memory // rounds - summary - prefix - 1) // paths - 1)
+            wanted = own.max_path_tokens or 0
+            if wanted <= params.min_path_tokens:
+                wanted = DEFAULT_MAX_PATH_TOKENS
+            path = max(least_path, min(wanted, room - summary, most))
+        return path, summary
+
+    def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:
+        if not stops:
+            return None
+        window = _STOP_WINDOW + max(len(stop.encode("utf-8", "replace")) for stop in stops)
+
+        def holds_stop(token_ids: Sequence[int]) -> bool:
+            text = self._codec.decode(token_ids[-window:])
+            return any(stop in text for stop in stops)
+
+        return holds_stop
+
+
+def own_defaults(config: DecoderConfig) -> ThinkingParams:
+    """Defaults that a checkpoint carries in its ``config.json``."""
+    names = ("temperature", "summary_temperature", "max_path_tokens", "max_summary_tokens")
+    own = {n: v for n, v in config.parathinker.items() if n in (*names, "summary_prefix")}
+    try:
+        return ThinkingParams(**own)
+    except UsageError as error:
+        raise CheckpointError(f"config.json, section parathinker: {error}") from error
+
+
+def _turns(last: Answer) -> tuple[PastTurn, ...]:
+    """The turns up to an answer, as they lie in memory: its last token is not there yet."""
+    turns: list[PastTurn] = []
+    answer: Answer | None = last
+    while answer is not None:
+        rounds = [
+            PastRound(
+                tuple((path.thought_id, tuple(path.token_ids)) for path in one.paths),
+                tuple(one.summary.token_ids),
+            )
+            for one in answer.rounds
+        ]
+        rounds[-1] = dataclasses.replace(rounds[-1], summary=rounds[-1].summary[:-1])
+        turns.append(PastTurn(tuple(answer.prompt_token_ids), tuple(rounds)))
+        answer = answer.after
+    return tuple(reversed(turns))
+
+
+def _context(history: Sequence[PastTurn]) -> tuple[ThoughtGraph, int]:
+    """The graph of earlier turns, and the position at which the next one begins."""
+    graph, head = ThoughtGraph(), -1
+    for turn in history:
+        head = graph.add(Kind.PROMPT, len(turn.prompt), () if head < 0 else (head,))
+        for one in turn.rounds:
+            paths = [
+                graph.add(Kind.PATH, len(tokens), (head,), thought_id=i) for i, tokens in one.paths
+            ]
+            head = graph.add(Kind.SUMMARY, len(one.summary), (head, *paths))
+    return graph, graph.end(head) if history else 0
+
+
+def _messages(question: object) -> list[dict[str, str]]:
+    """A chat, checked."""
+    wanted = 'messages should be a list of {"role": ..., "content": ...}, all of them texts'
+    if not isinstance(question, (list, tuple)) or not question:
+        raise UsageError(f"a question should be a text or messages; got {question!r}")
+    messages: list[dict[str, str]] = []
+    for message in question:
+        found: Any = dict(message) if isinstance(message, Mapping) else {}
+        if not all(isinstance(found.get(name), str) for name in ("role", "content")):
+            raise UsageError(f"{wanted}; got {message!r}")
+        if not re.fullmatch(r"[A-Za-z_]+", found["role"]):
+            raise UsageError(f"role should be a plain word; got {found['role']!r}")
+        messages.append(found)
+    if messages[-1]["role"] == "assistant":
+        raise UsageError("the last message should not be the assistant's: it has nothing to answer")
+    return messages
+
+
+def _first(*choices: _T | None) -> _T:
+    """The first choice that was made."""
+    return next(choice for choice in choices if choice is not None)
