@@ -7,6 +7,9 @@
 PYTHON ?= python3
 JOBS ?= 2
 RUN ?= runs/tiny
+BENCH ?= runs/bench
+SOAK ?= runs/soak
+MINUTES ?= 30
 ARGS ?=
 
 SHELL := bash
@@ -19,7 +22,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table bench clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table bench soak clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -60,8 +63,13 @@ embed: $(DEV) ## Put the model that train-embedded made into the package
 embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
 	@$(BIN)/parathinker eval tiny
 
-bench: $(DEV) ## Time a step of thinking by number of paths
-	$(BIN)/python benchmarks/width.py tiny
+bench: $(DEV) ## Time the engine against its peers and the machine: tables and plots in runs/bench
+	$(BIN)/python benchmarks/compare.py --output $(BENCH)
+	$(BIN)/parathinker bench --model "$$($(BIN)/python benchmarks/smollm2.py)" \
+	  --output $(BENCH)/engine $(ARGS)
+
+soak: $(DEV) ## Half an hour of random load, cancellations and failures; report in runs/soak
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --report $(SOAK)/report.md
 
 clean: ## Delete caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -159,10 +159,15 @@ def _run(contestant: Contestant, python: Path, job: Job, raw: RawFile, round_num
         job_file.write_text(json.dumps(dataclasses.asdict(job)), "utf-8")
         log = CACHE / f"{contestant.name}.run.log"
         command = [str(python), str(SCRIPTS / contestant.script)]
+        environment = str(python.parent.parent)
+        variables = {
+            name: value.replace("{environment}", environment)
+            for name, value in contestant.variables.items()
+        }
         with log.open("w", encoding="utf-8") as errors:
             finished = subprocess.run(
                 [*command, "--job", str(job_file), "--out", str(out)],
-                env={**os.environ, "OMP_NUM_THREADS": str(job.threads), **contestant.variables},
+                env={**os.environ, "OMP_NUM_THREADS": str(job.threads), **variables},
                 stdout=errors,
                 stderr=errors,
                 check=False,

@@ -31,7 +31,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--paths", type=int, default=DEFAULT_PATHS, help="P_max, default: 16")
-    print(smollm2_folder(parser.parse_args().paths))
+    parser.add_argument(
+        "--thought-std",
+        type=float,
+        default=0.0,
+        help="spread of the random thought embeddings; by default they are zero, because others "
+        "spoil what the model knows",
+    )
+    options = parser.parse_args()
+    print(smollm2_folder(options.paths, options.thought_std))
 
 
 def smollm2_folder(max_paths: int = 8, thought_std: float = 0.2, cache: Path = CACHE) -> Path:

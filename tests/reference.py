@@ -62,7 +62,9 @@ def conversation(answer: Answer) -> list[Token]:
     tokens: list[Token] = []
     at = 0
     for t, turn in enumerate(turns):
-        tokens += [Token(x, at + i, PROMPT, t, 0, 0, 0) for i, x in enumerate(turn.prompt_token_ids)]
+        tokens += [
+            Token(x, at + i, PROMPT, t, 0, 0, 0) for i, x in enumerate(turn.prompt_token_ids)
+        ]
         at += len(turn.prompt_token_ids)
         for r, one in enumerate(turn.rounds, 1):
             for p, path in enumerate(one.paths, 1):
@@ -112,10 +114,7 @@ def reference_logits(
     """
     tokens = conversation(answer)
 
-    def visible(q: int, k: int) -> bool:
-        query, key = tokens[q], tokens[k]
-        if query.segment == key.segment:
-            return k <= q
+    def visible(query: Token, key: Token) -> bool:
         if key.kind == PATH and key.turn == query.turn:
             if key.round == query.round and key.path == drop_path:
                 return False
@@ -127,11 +126,17 @@ def reference_logits(
             return True
         return sees(query, key)
 
-    S = range(len(tokens))
-    visible_SS = torch.tensor([[visible(q, k) for k in S] for q in S])
+    # Tokens of one segment see the same tokens of any other one, so each pair is looked at once.
+    one_of = {token.segment: token for token in tokens}
+    number = {segment: i for i, segment in enumerate(one_of)}
+    visible_GG = torch.tensor([[visible(q, k) for k in one_of.values()] for q in one_of.values()])
+    segment_S = torch.tensor([number[token.segment] for token in tokens])
+    own_SS = segment_S[:, None] == segment_S[None, :]
+    causal_SS = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+    visible_SS = torch.where(own_SS, causal_SS, visible_GG[segment_S][:, segment_S])
     mask = torch.zeros(visible_SS.shape, dtype=model.dtype)
     mask = mask.masked_fill(~visible_SS, torch.finfo(mask.dtype).min)
-    positions = list(S) if flat_positions else [t.position for t in tokens]
+    positions = list(range(len(tokens))) if flat_positions else [t.position for t in tokens]
     extra = {}
     if hasattr(model.model.layers[0].self_attn, "seg_embeddings"):
         extra["thought_ids"] = torch.tensor([[t.thought_id if thoughts else 0 for t in tokens]])

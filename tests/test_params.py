@@ -12,7 +12,10 @@ from parathinker import ParaThinkerError, ThinkingParams, UsageError
 
 A_NUMBER = "a finite number"
 BAD = {
-    "paths": ([0, -1, 1.5, "8", None, True, math.nan, [8], "Auto"], 'a whole number from 1, or "auto"'),
+    "paths": (
+        [0, -1, 1.5, "8", None, True, math.nan, [8], "Auto"],
+        'a whole number from 1, or "auto"',
+    ),
     "max_paths": ([0, 1, 2.0, "9", True, 4], None),
     "max_path_tokens": ([0, -5, 2.0, "9", False, math.inf], "a whole number from 1"),
     "max_summary_tokens": ([0, -5, 2.0, "9", True], "a whole number from 1"),

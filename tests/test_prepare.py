@@ -150,7 +150,7 @@ def test_forced_beginnings_count_towards_limit_and_budget(ours: Preparer) -> Non
     assert "leaves no room behind it" in refusal(ours, path_prefix="0123456789", max_path_tokens=10)
     ours.prepare(QUESTION, ThinkingParams(path_prefix="0123456789", max_path_tokens=11))
     said = refusal(ours, paths=2, path_prefix="0123456789", budget=21)
-    assert "budget 21 is too little" in said
+    assert "budget should be at least 22 with this path_prefix" in said
     ours.prepare(QUESTION, ThinkingParams(paths=2, path_prefix="0123456789", budget=22))
     # Automatic width begins with two.
     ours.prepare(QUESTION, ThinkingParams(paths="auto", path_prefix="0123456789", budget=22))

@@ -1,6 +1,6 @@
 """Who takes part: each peer's environment, and each contestant's command and tuning.
 
-Every setting here was the fastest of those tried; README.md in this folder says which were.
+Only what was the fastest of several is set here and in the contestants' own scripts.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Contestant:
     """None: the interpreter that runs the comparison, which has ParaThinker."""
     options: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    """Of its process; ``{environment}`` stands for its virtual environment's folder."""
 
 
 TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers==5.23.0"))
@@ -60,6 +61,8 @@ VLLM_VARIABLES = {
     "VLLM_CPU_KVCACHE_SPACE": "2",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # As its CPU guide says; without an OpenMP loaded first, bound threads share one core.
+    "LD_PRELOAD": "{environment}/lib/libiomp5.so",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }

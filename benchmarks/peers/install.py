@@ -47,7 +47,7 @@ def install(environment: Environment, cache: Path) -> Path:
                 check=False,
             )
             if finished.returncode:
-                raise InstallError(f"cannot be installed: {last_error(log)} (all of it: {log})")
+                raise InstallError(f"cannot be installed: {last_error(log)}")
     stamp.write_text(recipe, "utf-8")
     return python
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-TESTS = Path(__file__).resolve().parents[2] / "tests"
+from smollm2 import smollm2_folder
+
 MAX_PATHS = 16
 _LAYER_TENSORS = {
     "input_layernorm": "attn_norm",
@@ -43,9 +43,6 @@ class Weights:
 
 def prepare_weights(cache: Path) -> Weights:
     """Make what is not there yet: once, a download of 93 MB and two minutes."""
-    sys.path.insert(0, str(TESTS))
-    from smollm2 import smollm2_folder
-
     thinking = smollm2_folder(MAX_PATHS, cache=cache)
     weights = Weights(thinking, cache / "smollm2-135m-plain", cache / "smollm2-135m-f32.gguf")
     if not weights.plain.is_dir():

@@ -14,6 +14,7 @@ from parathinker.answer import Answer, Done, StreamEvent
 from parathinker.engine.engine import Engine
 from parathinker.engine.request import Event
 from parathinker.engine.running import RunningRequest
+from parathinker.engine.scheduler import Job
 from parathinker.errors import ParaThinkerError
 from parathinker.outcome import Narrator
 from parathinker.prepare import Prepared
@@ -127,7 +128,16 @@ async def async_events(
                     yield event
     finally:
         if not ended:
-            await asyncio.shield(asyncio.to_thread(engine.cancel, job))
+            await _cancel(engine, job)
+
+
+async def _cancel(engine: Engine, job: Job) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # the loop is gone, and the iterator is being collected
+        engine.cancel(job)
+    else:
+        await asyncio.shield(asyncio.to_thread(engine.cancel, job))
 
 
 async def async_answer(engine: Engine, prepared: Prepared, narrator: Narrator) -> Answer:

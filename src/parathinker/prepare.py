@@ -94,6 +94,13 @@ class Preparer:
             params, history, len(prompt), len(prefix_ids), len(thought_ids)
         )
         self._check_path_prefixes(params, path_prefixes, path_tokens)
+        first = path_prefixes[: AUTO_WAVE if params.paths == AUTO else len(path_prefixes)]
+        forced = sum(len(ids) + 1 for ids in first)
+        if params.budget is not None and params.budget < forced:
+            raise UsageError(
+                f"budget should be at least {forced} with this path_prefix, {len(first)} paths and "
+                f"their closing tokens; got {params.budget}"
+            )
         for token in params.stop_token_ids:
             if token >= self._config.vocab_size:
                 raise UsageError(
@@ -214,18 +221,12 @@ class Preparer:
     def _check_path_prefixes(
         self, params: ThinkingParams, prefixes: Sequence[Tokens], path_tokens: int
     ) -> None:
-        """Forced beginnings count towards a path's limit and the budget, so both must hold them."""
+        """Forced beginnings count towards a path's limit, which must hold them."""
         lengths = [len(prefix) for prefix in prefixes]
         if max(lengths, default=0) >= path_tokens:
             raise UsageError(
                 f"path_prefix has {max(lengths)} tokens, and max_path_tokens {path_tokens} leaves "
                 "no room behind it"
-            )
-        first = lengths[:AUTO_WAVE] if params.paths == AUTO else lengths
-        if params.budget is not None and params.budget < sum(first) + len(first):
-            raise UsageError(
-                f"budget {params.budget} is too little for what path_prefix begins {len(first)} "
-                f"paths with: {sum(first)} tokens, and one more for each path"
             )
 
     def _history(self, after: object) -> tuple[PastTurn, ...]:
@@ -292,7 +293,9 @@ class Preparer:
         if summary is None:
             most = room - least_path
             if path is None:
-                most = min(most, max(1, room // 4))
+                most = min(most, max(1, min(room, memory // rounds) // 4))
+            else:
+                most = min(most, max(1, memory // rounds - paths * (path + 1) - prefix - 1))
             wanted = own.max_summary_tokens or 0
             if wanted <= params.min_summary_tokens:
                 wanted = DEFAULT_MAX_SUMMARY_TOKENS

@@ -65,7 +65,8 @@ def allowed_probabilities(logits: Sequence[float], row: SamplingRow) -> dict[int
     allowed = [t for t in range(len(logits)) if logits[t] > -math.inf]
     top = max(logits[t] for t in allowed)
     mass = {t: math.exp((logits[t] - top) / row.temperature) for t in allowed}
-    mass = {t: m for t, m in mass.items() if m >= row.min_p * max(mass.values())}
+    least = row.min_p * max(mass.values())
+    mass = {t: m for t, m in mass.items() if m >= least}
     ranked = sorted(mass, key=lambda t: (-mass[t], t))
     if row.top_k:
         ranked = ranked[: row.top_k]

@@ -12,7 +12,7 @@ from parathinker import __version__
 from parathinker.bench import plots
 from parathinker.bench.figures import Section, Verdict, plain, shown_table
 from parathinker.bench.machine import describe
-from parathinker.bench.setting import Bench
+from parathinker.bench.setting import Bench, shown_name
 from parathinker.errors import UsageError
 
 TARGET_HEADINGS = ("target", "where", "measured", "should be", "")
@@ -87,9 +87,9 @@ def headline(found: dict[str, Any]) -> str:
     machine = found["machine"]
     engine = f"{found['engine']}; " if found["engine"] else ""
     return (
-        f"{found['model']}, weights {found['weights']}; {engine}{machine['processor']}; "
-        f"{machine['processors']} processors; {machine['system']}, Python {machine['python']}, "
-        f"PyTorch {machine['torch']}"
+        f"{shown_name(found['model'])}, weights {found['weights']}; {engine}"
+        f"{machine['processor']}; {machine['processors']} processors; {machine['system']}, "
+        f"Python {machine['python']}, PyTorch {machine['torch']}"
     )
 
 

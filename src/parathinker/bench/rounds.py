@@ -28,13 +28,13 @@ class Round:
     """The best that the machine could do right before or right after."""
     timings: dict[int, Timings]
     products_s: dict[int, float]
-    """Seconds of a step's matrix products alone."""
+    """Seconds of a step's matrix products alone; empty where the runner cannot tell."""
 
 
 def run_rounds(bench: Bench) -> list[Round]:
     """Measure."""
     sizes, question = bench.sizes, bench.question()
-    products = MatrixProducts(bench.runner)
+    products = MatrixProducts(bench.runner) if MatrixProducts.is_own(bench.runner) else None
     bench.warm_up(bench.paths)
     rounds: list[Round] = []
     total = sizes.repeats * len(bench.paths)
@@ -46,7 +46,9 @@ def run_rounds(bench: Bench) -> list[Round]:
             bench.progress("prompt, paths, summary", done, total)
             params = exactly(paths, sizes.path, sizes.summary, seed)
             timings[paths] = bench.run(question, params)
-            products_s[paths] = min(products.seconds(paths) for _ in range(_PRODUCT_REPEATS))
+            if products is not None:
+                times = (products.seconds(paths) for _ in range(_PRODUCT_REPEATS))
+                products_s[paths] = min(times)
         after = bench.machine.probe()
         rounds.append(Round(before.best(after), timings, products_s))
         before = after

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -90,6 +91,11 @@ class BenchOptions:
     quick: bool = False
 
 
+def shown_name(model: str) -> str:
+    """A model's name for people: of a folder, its last part."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
 class Bench:
     """One benchmark: everything is made when a section first asks for it.
 
@@ -124,6 +130,7 @@ class Bench:
         self.usual_paths = min(USUAL_PATHS, most)
         self.engine: str | None = None
         """What the model runs on, once that is known."""
+        _ = self.model  # loaded at once: it may not go with the device or the weights asked for
 
     @cached_property
     def model(self) -> ParaThinker:
@@ -153,7 +160,6 @@ class Bench:
     def device(self) -> torch.device:
         """Where the model runs."""
         if self.options.device != "auto":
-            _ = self.model  # loading it says in plain words what is wrong with a device
             return torch.device(self.options.device)
         if torch.cuda.is_available():
             return torch.device("cuda")

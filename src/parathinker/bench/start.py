@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from parathinker.bench.figures import Column, Section, Spread
-from parathinker.bench.setting import EMBEDDED, Bench
+from parathinker.bench.setting import EMBEDDED, Bench, shown_name
 from parathinker.bench.targets import judge
 from parathinker.errors import ParaThinkerError
 
@@ -50,16 +50,16 @@ def measure(bench: Bench) -> Section:
     starts = bench.sizes.starts
     for repeat in range(starts):
         for name in models:
-            bench.progress(f"starting {name}", repeat, starts)
+            bench.progress(f"starting {shown_name(name)}", repeat, starts)
             found[name].append(_start(bench, name))
-            bench.progress(f"starting {name}", repeat + 1, starts)
+            bench.progress(f"starting {shown_name(name)}", repeat + 1, starts)
     for name, target in models.items():
-        row: dict[str, str | Spread] = {"model": name}
+        row: dict[str, str | Spread] = {"model": shown_name(name)}
         for column in COLUMNS[1:]:
             row[column.key] = Spread.of(one[column.key] for one in found[name])
         section.rows.append(row)
         total = Spread.of(one["total_s"] for one in found[name])
-        section.verdicts.append(judge(target, name, total.median))
+        section.verdicts.append(judge(target, shown_name(name), total.median))
     section.notes.append(
         f"{bench.usual_paths} paths; files are in the operating system's memory after the first "
         "start; the first column includes Python's own start"

@@ -37,7 +37,9 @@ def measure(bench: Bench) -> Section:
 
     for paths in bench.paths:
         over = Spread.of(step(r, paths) / roofline(r, paths) for r in rounds)
-        other = Spread.of(100 * (1 - r.products_s[paths] / step(r, paths)) for r in rounds)
+        other = None
+        if own_products:
+            other = Spread.of(100 * (1 - r.products_s[paths] / step(r, paths)) for r in rounds)
         width = None
         if 1 in bench.paths:
             width = Spread.of(step(r, paths) / step(r, 1) for r in rounds)
@@ -48,14 +50,14 @@ def measure(bench: Bench) -> Section:
                 "roofline_ms": Spread.of(1000 * roofline(r, paths) for r in rounds),
                 "over_roofline": over,
                 "over_one_path": width,
-                "not_matmul_percent": other if own_products else None,
+                "not_matmul_percent": other,
             }
         )
         where = f"{paths} paths" if paths > 1 else "1 path"
         section.verdicts.append(judge("step", where, over.median, bench.why_no_roofline))
         if paths == _MANY and width is not None:
             section.verdicts.append(judge("width", where, width.median))
-        if paths == USUAL_PATHS and own_products:
+        if paths == USUAL_PATHS and other is not None:
             section.verdicts.append(judge("not_matmul", where, other.median, bench.why_no_roofline))
     section.notes.append(
         f"prompt {sizes.prompt} tokens, paths {sizes.path}, {sizes.repeats} rounds; roofline: "

@@ -50,8 +50,9 @@ def bench(
 ) -> None:
     """Measure the engine on this machine, against what the machine can do at best.
 
-    Medians, and how far the measurements lie from them at most. Every number of paths is measured
-    in turn, again and again, so that what else the machine does falls on all of them alike.
+    Shows medians, and how far the measurements lie from them at most.
+    Numbers of paths are measured in turn, again and again, so that what
+    else the machine does falls on all of them alike.
 
     \b
     Examples:
@@ -82,9 +83,9 @@ def bench(
         def section_done(sections: list[Section]) -> None:
             last = sections[-1]
             state = f"left out: {last.left_out}" if last.left_out else f"{last.seconds:.0f} s"
-            errors.print(f"{last.name}: {state}", markup=False)
             if output is not None:
                 write_report(measured, sections, output)
+            errors.print(f"{last.name}: {state}", markup=False)
 
         sections = run(measured, section_done)
     found = document(measured, sections)

@@ -91,7 +91,9 @@ Seed = Annotated[int | None, _option(SAMPLING, "Same seed, same answer.")]
 Model = Annotated[str, _option(MODEL, "An embedded model's name, a folder, or a hub id.")]
 Device = Annotated[str, _option(MODEL, "auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, _option(MODEL, "auto, float32 or bfloat16.")]
-Weights = Annotated[str, _option(MODEL, "auto, float32, or int8: faster, a little less exact.")]
+Weights = Annotated[
+    str, _option(MODEL, "auto, float32, or int8: a quarter of the memory, less exact.")
+]
 KVCacheMemory = Annotated[
     str | None,
     _option(MODEL, "Memory for keys and values, such as 2GiB, or 0.25 of all there is."),

@@ -105,15 +105,19 @@ class Engine:
         self._orders: deque[Callable[[], None]] = deque()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._holder: int | None = None
+        """The thread that holds the lock to place an order."""
         _engines.add(self)
 
     # -- for any thread -------------------------------------------------------------------------
 
     def blocks_needed(self, request: EngineRequest) -> int:
         """Blocks that a request takes at most, all by itself."""
-        path = 1 + request.path.max_tokens
+        paths, longest = len(request.thought_ids), 1 + request.path.max_tokens
+        in_all = paths * longest
+        if request.budget is not None:
+            in_all = min(in_all, request.budget + paths)
         summary = 1 + len(request.summary_prefix) + request.summary.max_tokens
-        one_round = [path] * len(request.thought_ids) + [summary]
         past = [
             n
             for turn in request.history
@@ -123,8 +127,12 @@ class Engine:
                 *(len(r.summary) for r in turn.rounds),
             )
         ]
-        lengths = [*past, len(request.prompt), *one_round * request.rounds]
-        return sum(-(-n // BLOCK_TOKENS) for n in lengths)
+        lengths = [*past, len(request.prompt), *[summary] * request.rounds]
+        # However the paths' tokens fall, each path may leave one block partly empty.
+        in_rounds = request.rounds * min(
+            paths * -(-longest // BLOCK_TOKENS), in_all // BLOCK_TOKENS + paths
+        )
+        return in_rounds + sum(-(-n // BLOCK_TOKENS) for n in lengths)
 
     def check(self, request: EngineRequest) -> None:
         """Make sure that a request can be done.
@@ -173,7 +181,9 @@ class Engine:
             if self._sinks.pop(job.arrival, None) is not None:
                 self._scheduler.remove(job)
 
-        if self._thread is threading.current_thread():
+        # The garbage collector may find an abandoned stream in the engine's own thread, or in one
+        # that is just placing an order: neither may wait for the engine.
+        if self._thread is threading.current_thread() or self._holder == threading.get_ident():
             self._orders.append(leave)
         else:
             self._ask(leave)
@@ -214,19 +224,18 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise EngineError("this engine is closed")
+            self._holder = threading.get_ident()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="parathinker-engine", daemon=True
                 )
                 self._thread.start()
             self._orders.append(action)
+            self._holder = None
             self._changed.notify()
 
     def _ask(self, action: Callable[[], _T]) -> _T:
         """The same, waiting for its result."""
-        with self._changed:
-            if self._thread in (None, threading.current_thread()):
-                return action()
         done: list[_T] = []
         event = threading.Event()
 
@@ -236,7 +245,16 @@ class Engine:
             finally:
                 event.set()
 
-        self._order(act)
+        with self._changed:
+            thread, closed = self._thread, self._closed
+            if thread in (None, threading.current_thread()):
+                return action()
+            if not closed:
+                self._orders.append(act)
+                self._changed.notify()
+        if closed:
+            thread.join()
+            return action()
         event.wait()
         return done[0]
 
@@ -255,6 +273,8 @@ class Engine:
                 action()
             for job in [*self._scheduler.running, *self._scheduler.waiting]:
                 self._fail(job, _typed(error, "the engine broke"))
+            with self._changed:
+                self._thread = None
             raise
 
     def _carry_out_orders(self) -> bool:

@@ -54,6 +54,8 @@ class KVPool:
         self._kept: OrderedDict[int, None] = OrderedDict()
         self._name_of: dict[int, bytes] = {}
         self._block_of: dict[bytes, int] = {}
+        self._doubtful: set[int] = set()
+        """Blocks that may hold NaN."""
 
     @property
     def available(self) -> int:
@@ -74,6 +76,11 @@ class KVPool:
         else:
             block, _ = self._kept.popitem(last=False)
             del self._block_of[self._name_of.pop(block)]
+        if block in self._doubtful:
+            # Attention multiplies what lies behind a segment's end by zero.
+            self._doubtful.remove(block)
+            self.keys_LBKDT[:, block] = 0
+            self.values_LBKTD[:, block] = 0
         self._users[block] = 1
         return block
 
@@ -91,24 +98,25 @@ class KVPool:
             self._block_of[name] = block
             self._name_of[block] = name
 
-    def release(self, blocks: Iterable[int], *, discard: bool = False) -> None:
+    def release(
+        self, blocks: Iterable[int], *, discard: bool = False, doubtful: bool = False
+    ) -> None:
         """One user fewer for each; a block that nobody uses is kept if it has a name.
 
         Args:
-            discard: their contents are worthless, perhaps NaN: forget names, and write zeros, since
-                attention multiplies what lies behind a segment's end by zero.
+            discard: their contents are worthless, perhaps NaN: forget names.
+            doubtful: nobody has seen yet that their contents are finite.
         """
         # Later blocks of a segment are of no use without the earlier ones, so they go first.
         for block in reversed(list(blocks)):
             if discard and block in self._name_of:
                 del self._block_of[self._name_of.pop(block)]
+            if discard or doubtful:
+                self._doubtful.add(block)
             self._users[block] -= 1
             if self._users[block]:
                 continue
             del self._users[block]
-            if discard:
-                self.keys_LBKDT[:, block] = 0
-                self.values_LBKTD[:, block] = 0
             if block in self._name_of:
                 self._kept[block] = None
             else:

@@ -44,7 +44,7 @@ def kv_blocks(
             raise UsageError(f"kv_cache_memory should be {allowed}; got {wanted!r}")
         size = float(found[1]) * _UNITS[found[2].upper()]
         if "." in found[1] and not found[2]:
-            size *= memory_of(device)
+            return kv_blocks(float(found[1]), config, device, dtype)
     elif isinstance(wanted, float) and 0 < wanted <= 1:
         size = wanted * memory_of(device)
     elif isinstance(wanted, int) and not isinstance(wanted, bool):

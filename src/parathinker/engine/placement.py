@@ -35,6 +35,8 @@ class Placement:
     def __init__(self, running: RunningRequest, pool: KVPool) -> None:
         self.running, self._pool = running, pool
         self._began = self._published = False
+        self._doubtful = False
+        """Whether tokens were computed that no logits have come of yet."""
         self._needed: list[LiveSegment] = []
         self._needed_for: tuple[LiveSegment, ...] | None = None
         self._contents: dict[int, bytes] = {}
@@ -75,11 +77,12 @@ class Placement:
 
     def detach(self, *, discard: bool = False) -> None:
         """Give all memory back; ``discard`` its contents where they are worthless."""
-        for segment in self.running.segments:
+        # What others follow from is given away last.
+        for segment in reversed(self.running.segments):
             if segment.computed and segment.kind is not Kind.PATH and not discard:
                 segment.publish(self._pool, self._base(segment))
-            segment.drop(self._pool, discard=discard)
-        self._needed_for = None
+            segment.drop(self._pool, discard=discard, doubtful=self._doubtful)
+        self._needed_for, self._doubtful = None, False
 
     def publish_prompt(self) -> None:
         """Let other requests find the prompt as soon as it is in memory in full."""
@@ -147,6 +150,7 @@ class Placement:
         rows = []
         if all(segment.pending == 0 for segment in growing):
             rows = [last_token[segment.index] for segment in growing]
+        self._doubtful = not rows
         return StepInput(tokens, positions, thought_ids, slots, reads, rows)
 
     # -- pieces ---------------------------------------------------------------------------------

@@ -197,7 +197,10 @@ class RunningRequest:
             room = self.request.budget
             if room is not None:
                 room -= sum(len(body) - 1 for body in bodies)
-            if not auto.agree(bodies) and (room is None or room >= auto.wave):
+            more = self.request.thought_ids[len(paths) :][: auto.wave]
+            prefixes = self.request.path_prefixes[len(paths) :][: auto.wave]
+            least = len(more) + sum(map(len, prefixes))
+            if not auto.agree(bodies) and (room is None or room >= least):
                 self._open_paths(auto.wave)
                 return
         self.marks["thought"] = time.perf_counter()

@@ -91,9 +91,9 @@ class LiveSegment:
             for at in range(self.computed, self.computed + tokens)
         ]
 
-    def drop(self, pool: KVPool, *, discard: bool = False) -> None:
+    def drop(self, pool: KVPool, *, discard: bool = False, doubtful: bool = False) -> None:
         """Give all its memory back; it would have to be computed again."""
-        pool.release(self.blocks, discard=discard)
+        pool.release(self.blocks, discard=discard, doubtful=doubtful)
         self.blocks.clear()
         self.computed = 0
 

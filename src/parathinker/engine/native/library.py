@@ -14,7 +14,7 @@ from pathlib import Path
 
 SWITCH = "PARATHINKER_NATIVE"
 """Environment variable: 0 switches the library off, the name of a build insists on that one."""
-_ABI = 1
+_ABI = 2
 _BUILDS = ("generic", "avx2", "avx512")
 """Each runs wherever the next one does."""
 
@@ -104,6 +104,17 @@ def load() -> ctypes.CDLL:
     return found[1]
 
 
+def read_bandwidth(size: int, threads: int) -> float:
+    """Bytes a second at which so many threads read ``size`` bytes of memory once.
+
+    The memory is kept for the next time.
+
+    Raises:
+        RuntimeError: there is no library here.
+    """
+    return float(load().pt_read_bandwidth(size, threads))
+
+
 def check(status: int) -> None:
     """Raise what a function of the library reports.
 
@@ -157,3 +168,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.pt_set_threads.argtypes = [c_void_p, c_int]
     library.pt_forward.argtypes = [c_void_p, POINTER(Batch)]
     library.pt_sample.argtypes = [c_void_p, POINTER(Sampling)]
+    library.pt_matmul_seconds.argtypes = [c_void_p, c_int]
+    library.pt_matmul_seconds.restype = c_double
+    library.pt_read_bandwidth.argtypes = [c_int64, c_int]
+    library.pt_read_bandwidth.restype = c_double

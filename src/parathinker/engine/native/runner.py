@@ -159,6 +159,12 @@ class NativeRunner:
         library.check(self._library.pt_sample(self._model, request))
         return [Sampled(one.token, one.logprob, bool(one.sound)) for one in asked]
 
+    def matmul_seconds(self, rows: int) -> float:
+        """Time of all matrix products of a forward of so many tokens, all logits wanted."""
+        seconds = float(self._library.pt_matmul_seconds(self._model, rows))
+        library.check(0 if seconds >= 0 else -1)
+        return seconds
+
     def _take_layer(self, layer: int, w: LayerWeights) -> None:
         self._take_matrix(layer, Matrix.QKV, w.qkv, w.qkv_bias)
         self._take_matrix(layer, Matrix.OUTPUT, w.output, w.output_bias)

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "model.h"
+#include "probe.h"
 
 namespace {
 
@@ -70,4 +71,16 @@ int pt_forward(void* model, const pt_batch* batch) {
 
 int pt_sample(void* model, const pt_sampling* sampling) {
   return guarded([&] { model_of(model).sample(*sampling); });
+}
+
+double pt_matmul_seconds(void* model, int tokens) {
+  double found = -1;
+  guarded([&] { found = model_of(model).matmul_seconds(tokens); });
+  return found;
+}
+
+double pt_read_bandwidth(int64_t bytes, int threads) {
+  double found = 0;
+  guarded([&] { found = pt::read_bandwidth(static_cast<size_t>(bytes), threads); });
+  return found;
 }

@@ -18,9 +18,11 @@ constexpr int vectors_for(int rows) { return rows * 4 <= (REGISTERS == 32 ? 16 :
 
 // The span as one kv head sees it.
 struct Span {
-  const float* keys[SPAN_BLOCKS];
+  // Whole vectors are read, and blocks ahead prefetched: behind the last block stands some block.
+  const float* keys[SPAN_BLOCKS + 8];
   const float* values[SPAN_BLOCKS];
   int dim;
+  bool fresh;  // not read a moment ago
 };
 
 struct Scores {
@@ -44,9 +46,17 @@ inline vf load_keys(const Span& span, int vector, int d) {
 template <int ROWS>
 void multiply_keys(const Span& span, const float* queries, int count, float scale, Scores& out) {
   constexpr int KV = vectors_for(ROWS);
+  constexpr int AHEAD = std::max(1, KV * LANES / BLOCK_TOKENS);
   for (int first = 0; first * LANES < count; first += KV) {
     vf acc[ROWS][KV] = {};
+    const int block = first * LANES / BLOCK_TOKENS;
     for (int d = 0; d < span.dim; d++) {
+      // Blocks lie anywhere, so the hardware cannot guess the next ones: keys of the next group of
+      // blocks, values of this one, a line of each for every two components.
+      for (int b = 0; span.fresh && b < AHEAD; b++) {
+        const float* const* soon = d % 2 == 0 ? span.keys + AHEAD : span.values;
+        __builtin_prefetch(soon[block + b] + d / 2 * 2 * BLOCK_TOKENS, 0, 2);
+      }
       vf keys[KV];
 #pragma GCC unroll 4
       for (int v = 0; v < KV; v++) keys[v] = load_keys(span, first + v, d);
@@ -89,16 +99,18 @@ std::pair<float, float> soften(float* row, int visible, int count) {
 template <int ROWS, int DV>
 void multiply_values(const Span& span, const Scores& scores, int count, int d, float* const* out) {
   vf acc[ROWS][DV] = {};
-  for (int key = 0; key < count; key++) {
-    const float* value =
-        span.values[key / BLOCK_TOKENS] + key % BLOCK_TOKENS * span.dim + d;
-    vf values[DV];
+  for (int first = 0; first < count; first += BLOCK_TOKENS) {
+    const float* value = span.values[first / BLOCK_TOKENS] + d;
+    const int last = std::min(first + BLOCK_TOKENS, count);
+    for (int key = first; key < last; key++, value += span.dim) {
+      vf values[DV];
 #pragma GCC unroll 4
-    for (int v = 0; v < DV; v++) values[v] = load(value + v * LANES);
+      for (int v = 0; v < DV; v++) values[v] = load(value + v * LANES);
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
+      for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-      for (int v = 0; v < DV; v++) acc[r][v] += values[v] * scores.rows[r][key];
+        for (int v = 0; v < DV; v++) acc[r][v] += values[v] * scores.rows[r][key];
+    }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
@@ -239,12 +251,11 @@ void Attention::compute(const Layer& layer, const Piece& piece, int head) const 
       std::min(SPAN_BLOCKS, ceil_div(read.keys - begin, BLOCK_TOKENS));
   Span span;
   span.dim = dim;
-  for (int b = 0; b < SPAN_BLOCKS; b++) {
-    // Whole vectors are read, so places past the end show some block too; nothing comes of it.
+  for (int b = 0; b < SPAN_BLOCKS + 8; b++) {
     const int64_t block = read.blocks[piece.span * SPAN_BLOCKS + std::min(b, blocks - 1)];
     const size_t at = (static_cast<size_t>(block) * heads_.kv + head) * dim * BLOCK_TOKENS;
     span.keys[b] = layer.keys + at;
-    span.values[b] = layer.values + at;
+    if (b < SPAN_BLOCKS) span.values[b] = layer.values + at;
   }
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   const int rows = piece.tokens * shared;
@@ -264,6 +275,7 @@ void Attention::compute(const Layer& layer, const Piece& piece, int head) const 
       const int index = read_first_[read_start_[piece.read] + within] + piece.span;
       out[r] = partial(token, index) + query * partial_stride(dim);
     }
+    span.fresh = first == 0;
     READ_SPAN[count - 1](span, queries, visible, scale, out);
   }
 }
@@ -281,9 +293,13 @@ void Attention::merge(const Layer& layer, int token) const {
       const float* part = parts + i * step;
       const float weight = exp(splat(part[dim] - top))[0];
       total += part[dim + 1] * weight;
-      for (int d = 0; d < dim; d++) out[d] += part[d] * weight;
+      int d = 0;
+      for (; d + LANES <= dim; d += LANES)
+        store(out + d, load(out + d) + load(part + d) * weight);
+      for (; d < dim; d++) out[d] += part[d] * weight;
     }
-    for (int d = 0; d < dim; d++) out[d] /= total;
+    const float inverse = 1.0f / total;
+    for (int d = 0; d < dim; d++) out[d] *= inverse;
   }
 }
 

@@ -20,7 +20,8 @@ struct Job {
   size_t stride;
   const Linear* following;
   int shares;
-  int np;      // panels of a chunk
+  int np;      // panels of a tile
+  int width;   // panels of a chunk
   int groups;  // chunks that one slab of rows has
 };
 
@@ -54,21 +55,29 @@ void finish_row(const Job& job, int panel, int np, int row, float* result) {
   }
 }
 
-// The width whose chunks divide most evenly among the threads; of equal ones the widest.
+int tile_width(const Linear& l, int block) {
+  return l.format == Format::int8 ? int8_width(block) : float_width(block);
+}
+
+// Panels of a chunk: those of one tile, or more where that is little to read; of the widths near
+// by that whose chunks divide most evenly among the threads, the widest of equal ones.
 int chunk_width(const Linear& l, int block, int threads) {
-  const int widest = l.format == Format::int8 ? int8_width(block) : float_width(block);
+  constexpr size_t ENOUGH = size_t{48} << 10;
+  const int tile = tile_width(l, block);
+  const int tiles = static_cast<int>(ENOUGH / (l.panel_bytes * tile));
+  const int widest = tile * std::max(1, tiles);
   int best = widest, best_time = 1 << 30;
-  for (int np = widest; np >= (widest + 1) / 2; np--) {
-    const int time = ceil_div(ceil_div(l.panels, np), threads) * np;
-    if (time < best_time) best = np, best_time = time;
+  for (int width = widest; width >= (widest + 1) / 2; width--) {
+    const int time = ceil_div(ceil_div(l.panels, width), threads) * width;
+    if (time < best_time) best = width, best_time = time;
   }
   return best;
 }
 
-// The weights that whoever computes this chunk will probably read next.
-Ahead ahead_of(const Job& job, Chunk chunk, int panel, int np) {
+// The weights that whoever computes these panels will probably read next.
+Ahead ahead_of(const Job& job, Chunk chunk, int panel, int np, bool last) {
   const Linear& l = job.l;
-  if (!chunk.last) return {l.weights + (panel + np) * l.panel_bytes, l.panel_bytes, 64};
+  if (!last) return {l.weights + (panel + np) * l.panel_bytes, l.panel_bytes, 64};
   if (job.following == nullptr) return {l.weights + panel * l.panel_bytes, 0, 0};
   const Linear& f = *job.following;
   const int width = chunk_width(f, job.x.block(), job.shares);
@@ -76,29 +85,36 @@ Ahead ahead_of(const Job& job, Chunk chunk, int panel, int np) {
   return {f.weights + first * f.panel_bytes, f.panel_bytes, 64};
 }
 
-void run_chunk(const Job& job, Chunk chunk) {
+void run_tiles(const Job& job, int panel, int np, int first_block, int last_block, Ahead ahead) {
   alignas(64) float results[MAX_BLOCK * MAX_NP * PANEL];
   const Linear& l = job.l;
   const Activations& x = job.x;
-  const int slab_blocks = std::max(1, SLAB_ROWS / x.block());
-  const int first_block = chunk.index / job.groups * slab_blocks;
-  const int last_block = std::min(first_block + slab_blocks, x.blocks());
-  const int panel = chunk.index % job.groups * job.np;
-  const int np = std::min(job.np, l.panels - panel);
   const Tile tile =
       l.format == Format::int8 ? int8_tile(x.block(), np) : float_tile(x.block(), np);
   // Prefetching is spread over all blocks of rows, so that memory is never idle.
-  Ahead ahead = ahead_of(job, chunk, panel, np);
-  const size_t lines = l.panel_bytes / 64;
-  const int blocks = last_block - first_block;
   const char* start = ahead.start;
-  ahead.step /= blocks;
+  ahead.step /= last_block - first_block;
   for (int block = first_block; block < last_block; block++) {
-    ahead.start = start + (block - first_block) * lines * ahead.step;
+    ahead.start = start + (block - first_block) * (l.panel_bytes / 64) * ahead.step;
     tile(l, panel, x, block, ahead, results);
     const int rows = std::min(x.block(), x.rows() - block * x.block());
     for (int row = 0; row < rows; row++)
       finish_row(job, panel, np, block * x.block() + row, results + row * np * PANEL);
+  }
+}
+
+void run_chunk(const Job& job, Chunk chunk) {
+  const Activations& x = job.x;
+  const int slab_blocks = std::max(1, SLAB_ROWS / x.block());
+  const int first_block = chunk.index / job.groups * slab_blocks;
+  const int last_block = std::min(first_block + slab_blocks, x.blocks());
+  int panel = chunk.index % job.groups * job.width;
+  const int end = std::min(panel + job.width, job.l.panels);
+  while (panel < end) {
+    const int np = std::min(job.np, end - panel);
+    const bool last = chunk.last && panel + np == end;
+    run_tiles(job, panel, np, first_block, last_block, ahead_of(job, chunk, panel, np, last));
+    panel += np;
   }
 }
 
@@ -138,7 +154,7 @@ void Activations::prepare(Format format, int rows, int k) {
     scales_.reserve(padded * groups_);
     offsets_.reserve(padded * groups_);
   } else {
-    floats_.reserve(padded * k);
+    floats_.reserve(padded * round_up(k, PANEL));
   }
 }
 
@@ -152,10 +168,11 @@ void Activations::pack(int block, const float* rows_from, size_t stride) {
 void run_linear(
     Pool& pool, const Linear& l, const Activations& x, Epilogue epilogue, float* out,
     size_t stride, const Linear* following) {
-  const int np = chunk_width(l, x.block(), pool.threads());
-  const int groups = ceil_div(l.panels, np);
+  const int width = chunk_width(l, x.block(), pool.threads());
+  const int np = std::min(width, tile_width(l, x.block()));
+  const int groups = ceil_div(l.panels, width);
   const int slabs = ceil_div(x.blocks(), std::max(1, SLAB_ROWS / x.block()));
-  const Job job{l, x, epilogue, out, stride, following, pool.threads(), np, groups};
+  const Job job{l, x, epilogue, out, stride, following, pool.threads(), np, width, groups};
   pool.run(slabs * groups, [&](Chunk chunk) { run_chunk(job, chunk); });
 }
 

@@ -32,7 +32,8 @@ struct Linear {
 // where that is negative, the output is zero.
 void pack_weights(const Linear& l, const float* rows, const int* source);
 
-// Rows of inputs as the kernels read them: blocks of `block` rows, inputs one behind the other.
+// Rows of inputs as the kernels read them: blocks of `block` rows, with the inputs that stand
+// together outside and the rows inside.
 class Activations {
  public:
   // Makes room, and settles the block size, for so many rows of k inputs.
@@ -45,8 +46,9 @@ class Activations {
   // Packs one block of rows; `rows_from` points to its first row. Rows past the end are zeros.
   void pack(int block, const float* rows_from, size_t stride);
 
+  // float32: values [k/16, block, 16].
   const float* floats(int block) const;
-  // int8: values [k/4, block, 4], then for each group of 64 the scale and -128 times the sum.
+  // int8: values [k/4, block, 4], and for each group of 64 the scale and -128 times the sum.
   const int8_t* quants(int block) const;
   const float* scales(int block) const;
   const int32_t* offsets(int block) const;

@@ -1,6 +1,7 @@
 // Linear layers in float32: packing and the tiles.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "linear.h"
@@ -11,6 +12,10 @@ namespace {
 
 // Accumulators of a tile, so that these, one panel row and one input fit the registers.
 constexpr int ACCUMULATORS = REGISTERS == 32 ? 24 : 12;
+
+// Inputs of a row that stand together: packing copies whole vectors, and the tile finds an input of
+// any row at a constant distance.
+constexpr int STRIP = 16;
 
 constexpr int width_for(int block) {
   const int np = ACCUMULATORS / (block * PANEL_VECTORS);
@@ -27,20 +32,23 @@ void tile(
   const float* in = x.floats(block);
   const char* w = l.weights + panel * l.panel_bytes;
   vf acc[BLOCK][NV] = {};
-  for (int k = 0; k < l.k; k++) {
-    vf weights[NV];
+  for (int first = 0; first < l.k; first += STRIP, in += BLOCK * STRIP) {
+    const int last = std::min(first + STRIP, l.k);
+    for (int k = first; k < last; k++) {
+      vf weights[NV];
 #pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) {
-      const char* row = w + p * l.panel_bytes + k * (PANEL * sizeof(float));
-      __builtin_prefetch(ahead.start + p * ahead.panel_stride + k * ahead.step, 0, 2);
+      for (int p = 0; p < NP; p++) {
+        const char* row = w + p * l.panel_bytes + k * (PANEL * sizeof(float));
+        __builtin_prefetch(ahead.start + p * ahead.panel_stride + k * ahead.step, 0, 2);
 #pragma GCC unroll 4
-      for (int v = 0; v < PANEL_VECTORS; v++)
-        weights[p * PANEL_VECTORS + v] = load(reinterpret_cast<const float*>(row) + v * LANES);
+        for (int v = 0; v < PANEL_VECTORS; v++)
+          weights[p * PANEL_VECTORS + v] = load(reinterpret_cast<const float*>(row) + v * LANES);
+      }
+#pragma GCC unroll 16
+      for (int m = 0; m < BLOCK; m++)
+#pragma GCC unroll 16
+        for (int v = 0; v < NV; v++) acc[m][v] += weights[v] * in[m * STRIP + k - first];
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-      for (int v = 0; v < NV; v++) acc[m][v] += weights[v] * in[k * BLOCK + m];
   }
 #pragma GCC unroll 16
   for (int m = 0; m < BLOCK; m++)
@@ -83,19 +91,23 @@ void pack_float_weights(const Linear& l, const float* rows, const int* source) {
 }
 
 void Activations::pack_float(int block, const float* rows_from, size_t stride) {
-  float* to = floats_.get() + static_cast<size_t>(block) * block_ * k_;
   const int rows = std::min(block_, rows_ - block * block_);
-  for (int row = 0; row < block_; row++) {
-    const float* from = rows_from + row * stride;
-    if (row < rows)
-      for (int k = 0; k < k_; k++) to[k * block_ + row] = from[k];
-    else
-      for (int k = 0; k < k_; k++) to[k * block_ + row] = 0.0f;
+  float* to = floats_.get() + static_cast<size_t>(block) * block_ * round_up(k_, STRIP);
+  for (int first = 0; first < k_; first += STRIP) {
+    const int count = std::min(STRIP, k_ - first);
+    for (int row = 0; row < block_; row++, to += STRIP) {
+      if (row < rows && count == STRIP) {
+        std::memcpy(to, rows_from + row * stride + first, STRIP * sizeof(float));
+      } else {
+        std::fill(to, to + STRIP, 0.0f);
+        if (row < rows) std::copy_n(rows_from + row * stride + first, count, to);
+      }
+    }
   }
 }
 
 const float* Activations::floats(int block) const {
-  return floats_.get() + static_cast<size_t>(block) * block_ * k_;
+  return floats_.get() + static_cast<size_t>(block) * block_ * round_up(k_, STRIP);
 }
 
 }  // namespace pt

@@ -52,7 +52,7 @@ inline vi dot(vi acc, vi weights, int32_t x) {
 }
 #endif
 
-constexpr int ACCUMULATORS = REGISTERS == 32 ? 12 : 8;
+constexpr int ACCUMULATORS = REGISTERS == 32 ? 16 : 8;
 constexpr int LARGEST = std::min(MAX_BLOCK, ACCUMULATORS / PANEL_VECTORS);
 
 constexpr int width_for(int block) {
@@ -137,18 +137,27 @@ constexpr std::array<Row, LARGEST> all_tiles(std::integer_sequence<int, I...>) {
 
 constexpr std::array<Row, LARGEST> TILES = all_tiles(std::make_integer_sequence<int, LARGEST>());
 
-// Quantises up to 64 values; returns the scale. NaN and infinity make the scale NaN.
-float quantise(const float* from, int count, int8_t* to) {
-  float largest = 0.0f, unsound = 0.0f;
-  for (int i = 0; i < count; i++) {
-    const float size = std::abs(from[i]);
+// Quantises 64 values; returns the scale. NaN and infinity make the scale NaN.
+float quantise(const float* from, int8_t* to) {
+  vf largest = {}, unsound = {};
+  for (int i = 0; i < GROUP; i += LANES) {
+    const vf x = load(from + i), size = x < 0.0f ? -x : x;
     largest = largest < size ? size : largest;
-    unsound += from[i] * 0.0f;
+    unsound += x * 0.0f;
   }
-  const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-  for (int i = 0; i < count; i++)
+  const float top = max(largest);
+  const float inverse = top > 0.0f ? 127.0f / top : 0.0f;
+  for (int i = 0; i < GROUP; i++)
     to[i] = static_cast<int8_t>(static_cast<int32_t>(std::rint(from[i] * inverse)));
-  return largest / 127.0f + unsound;
+  return top / 127.0f + sum(unsound);
+}
+
+// The same of fewer than 64; the others are zeros.
+float quantise(const float* from, int count, int8_t* to) {
+  if (count == GROUP) return quantise(from, to);
+  float padded[GROUP] = {};
+  std::copy(from, from + count, padded);
+  return quantise(padded, to);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 #include "model.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "sampler.h"
 #include "vec.h"
@@ -26,22 +29,34 @@ size_t weight_bytes(const pt_config& c) {
 
 // RMSNorm of `count` values, divided in the order in which the decoder does it.
 void rms_norm(const float* from, const float* weight, int count, float eps, float* to) {
-  vf squares = {};
+  // Four sums at a time, because an addition takes as long as four can be begun.
+  vf squares[4] = {};
   int i = 0;
-  for (; i + LANES <= count; i += LANES) squares += load(from + i) * load(from + i);
-  float total = sum(squares);
+  for (; i + 4 * LANES <= count; i += 4 * LANES)
+    for (int j = 0; j < 4; j++)
+      squares[j] += load(from + i + j * LANES) * load(from + i + j * LANES);
+  float total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
   for (; i < count; i++) total += from[i] * from[i];
   const float factor = 1.0f / std::sqrt(total / count + eps);
-  for (i = 0; i < count; i++) to[i] = from[i] * factor * weight[i];
+  for (i = 0; i + LANES <= count; i += LANES)
+    store(to + i, load(from + i) * factor * load(weight + i));
+  for (; i < count; i++) to[i] = from[i] * factor * weight[i];
 }
 
 // Rotates the pairs (i, i + dim / 2) of a head.
 void rotate(float* head, const float* cosine, const float* sine, int dim) {
   const int half = dim / 2;
-  for (int i = 0; i < half; i++) {
-    const float first = head[i], second = head[i + half];
+  float* other = head + half;
+  int i = 0;
+  for (; i + LANES <= half; i += LANES) {
+    const vf first = load(head + i), second = load(other + i);
+    store(head + i, first * load(cosine + i) - second * load(sine + i));
+    store(other + i, second * load(cosine + i) + first * load(sine + i));
+  }
+  for (; i < half; i++) {
+    const float first = head[i], second = other[i];
     head[i] = first * cosine[i] - second * sine[i];
-    head[i + half] = second * cosine[i] + first * sine[i];
+    other[i] = second * cosine[i] + first * sine[i];
   }
 }
 
@@ -295,6 +310,39 @@ void Model::pack(int rows, const float* from, int k) {
     const int block = chunk.index;
     packed_.pack(block, from + static_cast<size_t>(block) * packed_.block() * k, k);
   });
+}
+
+double Model::matmul_seconds(int tokens) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const int E = config_.hidden, widest = std::max({qkv_width_, config_.intermediate, config_.vocab});
+  const std::vector<float> ones(
+      static_cast<size_t>(tokens) * std::max({E, heads_width_, config_.intermediate}), 1.0f);
+  std::vector<float> out(static_cast<size_t>(tokens) * widest);
+  Activations of_hidden, of_heads, of_intermediate;
+  const std::pair<Activations*, int> packed[] = {
+      {&of_hidden, E}, {&of_heads, heads_width_}, {&of_intermediate, config_.intermediate}};
+  for (const auto& [activations, k] : packed) {
+    activations->prepare(format_of(config_), tokens, k);
+    for (int block = 0; block < activations->blocks(); block++)
+      activations->pack(
+          block, ones.data() + static_cast<size_t>(block) * activations->block() * k, k);
+  }
+  Busy busy(pool());
+  const auto began = std::chrono::steady_clock::now();
+  const auto run = [&](const Linear& l, const Activations& x, Epilogue epilogue, int stride,
+                       const Linear* following) {
+    run_linear(*pool_, l, x, epilogue, out.data(), stride, following);
+  };
+  for (size_t i = 0; i < layers_.size(); i++) {
+    const Layer& w = layers_[i];
+    const Linear& next = i + 1 < layers_.size() ? layers_[i + 1].qkv : head_;
+    run(w.qkv, of_hidden, Epilogue::store, qkv_width_, &w.output);
+    run(w.output, of_heads, Epilogue::store, E, &w.gate_up);
+    run(w.gate_up, of_hidden, Epilogue::silu, config_.intermediate, &w.down);
+    run(w.down, of_intermediate, Epilogue::store, E, &next);
+  }
+  run(head_, of_hidden, Epilogue::store, config_.vocab, nullptr);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 void Model::sample(const pt_sampling& sampling) {

@@ -23,6 +23,7 @@ class Model {
   void set_threads(int threads);
   void forward(const pt_batch& batch);
   void sample(const pt_sampling& sampling);
+  double matmul_seconds(int tokens);
 
  private:
   struct Layer {

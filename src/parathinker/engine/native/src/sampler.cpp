@@ -77,16 +77,20 @@ class Distribution {
     probs_.resize(round_up(count, DOUBLES));
     const float top = largest(logits, count);
     const double inverse = std::min(1.0 / temperature, 1e300);
-    for (int i = 0; i < count; i += DOUBLES) {
-      float part[DOUBLES];
-      for (int j = 0; j < DOUBLES; j++) part[j] = -INFINITY;
-      std::memcpy(part, logits + i, std::min(DOUBLES, count - i) * sizeof(float));
+    const auto fill_from = [&](const float* from, double* to) {
       vh x;
-      std::memcpy(&x, part, sizeof x);
+      std::memcpy(&x, from, sizeof x);
       vd p = exp_double(__builtin_convertvector(x - top, vd) * inverse);
       p = p < min_p ? vd{} : p;
-      std::memcpy(&probs_[i], &p, sizeof p);
-    }
+      std::memcpy(to, &p, sizeof p);
+    };
+    int i = 0;
+    for (; i + DOUBLES <= count; i += DOUBLES) fill_from(logits + i, &probs_[i]);
+    if (i == count) return;
+    float rest[DOUBLES];
+    std::fill(rest, rest + DOUBLES, -INFINITY);
+    std::copy(logits + i, logits + count, rest);
+    fill_from(rest, &probs_[i]);
   }
 
   // Keeps the k likeliest; equal ones rank by token id.
@@ -119,9 +123,14 @@ class Distribution {
     double total = 0.0;
     block_ends_.clear();
     for (int first = 0; first < count_; first += BLOCK) {
-      double part = 0.0;
-      for (int i = first; i < std::min(first + BLOCK, count_); i++) part += probs_[i];
-      total += part;
+      const int last = std::min(first + BLOCK, static_cast<int>(probs_.size()));
+      vd sums = {};
+      for (int i = first; i < last; i += DOUBLES) {
+        vd p;
+        std::memcpy(&p, &probs_[i], sizeof p);
+        sums += p;
+      }
+      for (int lane = 0; lane < DOUBLES; lane++) total += sums[lane];
       block_ends_.push_back(total);
     }
     const double target = uniform * total;
