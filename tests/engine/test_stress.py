@@ -12,6 +12,7 @@ from parathinker import Answer, CapacityError, Done, NumericalError, ParaThinker
 from thinkers import ENGINES, TOLERANCE, Faulty, assert_same, distance, no_leak, shared, thinker
 
 REQUESTS = 25
+FATES = ("answered",) * 7 + ("failed", "left", "cancelled")
 LARGEST = ThinkingParams(paths=6, max_path_tokens=24, max_summary_tokens=10, rounds=2)
 
 
@@ -59,22 +60,23 @@ class Crowd:
 
     def __init__(self, model: ParaThinker, seed: int) -> None:
         self.model = model
-        self.choose = random.Random(seed)
+        self.seed = seed
         self.answers: list[tuple[str, ThinkingParams, Answer]] = []
         self.ends: list[str] = []
 
     async def run(self) -> None:
-        asked = []
-        for _ in range(REQUESTS):
-            asked.append(asyncio.ensure_future(self.one()))
-            if self.choose.random() < 0.5:
-                await asyncio.sleep(self.choose.random() * 0.02)
+        asked, fates = [], random.Random(self.seed)
+        for number in range(REQUESTS):
+            # Each has its own randomness, so that what it asks does not depend on the others' pace.
+            choose = random.Random(f"{self.seed}/{number}")
+            fate = "failed" if number == 5 else fates.choice(FATES)
+            asked.append(asyncio.ensure_future(self.one(choose, fate)))
+            if choose.random() < 0.5:
+                await asyncio.sleep(choose.random() * 0.02)
         await asyncio.wait_for(asyncio.gather(*asked), 100)
 
-    async def one(self) -> None:
-        choose = self.choose
+    async def one(self, choose: random.Random, fate: str) -> None:
         question, params = any_question(choose), any_params(choose)
-        fate = choose.choices(["answered", "failed", "left", "cancelled"], [6, 1, 1, 1])[0]
         after = choose.choice(self.answers)[2] if self.answers and choose.random() < 0.3 else None
         if after is not None and after.after is not None:
             after = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from parathinker.engine.attention import SegmentAttention, Strand
-from parathinker.engine.kv_cache import SiblingCache
+from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
+from parathinker.engine.kv_pool import KVPool
+from parathinker.engine.runner import TorchRunner
 from parathinker.modeling.checkpoint import load_weights
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.decoder import Decoder
@@ -103,20 +105,21 @@ def causal_logits(folder, tokens: list[int], chunks: list[int]) -> torch.Tensor:
     """Logits of every token of one plain segment, fed chunk by chunk."""
     config = DecoderConfig.from_folder(folder)
     decoder = Decoder(config, load_weights(folder, config, CPU, torch.float32))
-    cache = SiblingCache(config, 1, CPU, torch.float32)
+    blocks = np.arange(-(-len(tokens) // BLOCK_TOKENS))
+    pool = KVPool(config, len(blocks), CPU, torch.float32)
     rows, at = [], 0
     for size in chunks:
-        attention = SegmentAttention([Strand(cache, 1, size, [])], CPU, torch.float32)
-        rows.append(
-            decoder.forward(
-                torch.tensor(tokens[at : at + size]),
-                torch.arange(at, at + size),
-                torch.zeros(size, dtype=torch.long),
-                attention,
-                torch.arange(size),
-            )
-        )
+        here = np.arange(at, at + size)
         at += size
+        batch = ForwardBatch(
+            token_ids_N=np.array(tokens)[here],
+            positions_N=here,
+            thought_ids_N=np.zeros_like(here),
+            slots_N=here,
+            reads=(Read(0, size, blocks, at, size > 1),),
+            rows_R=np.arange(size),
+        )
+        rows.append(TorchRunner(decoder).forward(batch, pool))
     return torch.cat(rows)
 
 

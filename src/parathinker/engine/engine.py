@@ -246,12 +246,15 @@ class Engine:
                 event.set()
 
         with self._changed:
+            self._holder = threading.get_ident()
             thread, closed = self._thread, self._closed
             if thread in (None, threading.current_thread()):
+                self._holder = None
                 return action()
             if not closed:
                 self._orders.append(act)
                 self._changed.notify()
+            self._holder = None
         if closed:
             thread.join()
             return action()

@@ -142,8 +142,6 @@ def _cut_tail(probs_WV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
         count = min(count, size)
         limits = [min(row.top_k or size, size) for row in rows]
         top_WC, order_WC = probs_WV.topk(count, dim=-1)
-        if count < size and bool(((probs_WV >= top_WC[:, -1:]).sum(-1) > count).any()):
-            continue  # the last candidate has equals that topk left out
         # Equal probabilities rank by token id, as a stable sort has them.
         order_WC, by_id_WC = order_WC.sort(dim=-1)
         top_WC, by_rank_WC = top_WC.gather(-1, by_id_WC).sort(dim=-1, descending=True, stable=True)
