@@ -1,6 +1,7 @@
 """Who takes part: each peer's environment, and each contestant's command and tuning.
 
-Only what was the fastest of several is set here and in the contestants' own scripts.
+llama.cpp's formats, flash attention and KV layout were chosen by measurement; the other settings
+are those that the peers' own documentation recommends for CPUs.
 """
 
 from __future__ import annotations

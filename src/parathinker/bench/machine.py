@@ -7,7 +7,6 @@ is compared with them.
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch
 
 from parathinker.bench.figures import Column, Section, Spread
 from parathinker.engine.memory import memory_of
+from parathinker.engine.native.runner import usable_processors
 
 _METHODS_KEPT = 2
 """A probe tries so many of the ways to read that were fastest at first."""
@@ -202,13 +202,6 @@ def cache_bytes() -> int:
     texts = [file.read_text("ascii").strip() for file in files]
     sizes = [int(text[:-1]) * units[text[-1]] for text in texts if text[-1:] in units]
     return max(sizes, default=_DEFAULT_CACHE)
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def synchronize(device: torch.device) -> None:
