@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from native_cases import RandomModel
+
 # Time says nothing about an example where test workers share cores.
 settings.register_profile(
     "shared cores", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
@@ -19,7 +21,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 MEASURED = "measured"
-RandomModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,9 @@ from parathinker.modeling.checkpoint import DecoderWeights, load_weights
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.decoder import Decoder
 
+RandomModel = Callable[..., Path]
+"""The fixture that writes a random model of some architecture."""
+
 needs_library = pytest.mark.skipif(
     not library.available(), reason=library.missing_reason() or "available"
 )

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import RandomModel
-from native_cases import Graph, largest_difference, needs_library, read_model
+from native_cases import Graph, RandomModel, largest_difference, needs_library, read_model
 from parathinker.engine.batch import ForwardBatch
 from parathinker.engine.native import library
 from parathinker.engine.native.runner import NativeRunner

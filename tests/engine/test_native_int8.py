@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conftest import RandomModel
-from native_cases import Graph, largest_difference, needs_library, read_model
+from native_cases import Graph, RandomModel, largest_difference, needs_library, read_model
 from parathinker.engine.native import library
 from parathinker.engine.native.runner import NativeRunner
 from parathinker.modeling.decoder import Decoder

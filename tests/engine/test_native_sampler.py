@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from conftest import RandomModel
-from native_cases import needs_library, read_model
+from native_cases import RandomModel, needs_library, read_model
 from parathinker.engine.native.runner import NativeRunner
 from parathinker.engine.sampler import LogitEdits, Sampled, SamplingRow, sample
 
