@@ -6,7 +6,6 @@ is compared with them.
 
 from __future__ import annotations
 
-import importlib
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 
 from parathinker.bench.figures import Column, Section, Spread
 from parathinker.engine.memory import memory_of
+from parathinker.engine.native import library
 from parathinker.engine.native.runner import usable_processors
 
 _METHODS_KEPT = 2
@@ -213,10 +213,5 @@ def synchronize(device: torch.device) -> None:
 
 
 def _native_reader() -> Callable[[int, int], float] | None:
-    """``read_bandwidth(size, threads)``, bytes a second, where the compiled kernels offer it."""
-    try:
-        library = importlib.import_module("parathinker.engine.native.library")
-    except ImportError:
-        return None
-    reader: Callable[[int, int], float] | None = getattr(library, "read_bandwidth", None)
-    return reader if reader is not None and library.available() else None
+    """``read_bandwidth(size, threads)``, bytes a second, where there are compiled kernels."""
+    return library.read_bandwidth if library.available() else None

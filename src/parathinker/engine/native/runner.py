@@ -21,7 +21,6 @@ from torch import Tensor
 
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch
 from parathinker.engine.native import library
-from parathinker.engine.native.library import Matrix, Vector
 from parathinker.engine.sampler import Sampled, SamplingRow
 from parathinker.modeling.checkpoint import DecoderWeights, LayerWeights
 from parathinker.modeling.config import DecoderConfig
@@ -91,8 +90,8 @@ class NativeRunner:
         library.check(self._library.pt_set_threads(self._model, self.threads))
         for layer, layer_weights in enumerate(weights.layers):
             self._take_layer(layer, layer_weights)
-        self._take_vector(0, Vector.NORM, weights.norm)
-        self._take_matrix(0, Matrix.HEAD, weights.head, None)
+        self._take_vector(0, library.Vector.NORM, weights.norm)
+        self._take_matrix(0, library.Matrix.HEAD, weights.head, None)
 
     def forward(self, batch: ForwardBatch, pool: Pool) -> Tensor:
         """Logits [R, V] in float32; keys and values of the batch's tokens go into the pool."""
@@ -170,16 +169,16 @@ class NativeRunner:
         return min(measured)
 
     def _take_layer(self, layer: int, w: LayerWeights) -> None:
-        self._take_matrix(layer, Matrix.QKV, w.qkv, w.qkv_bias)
-        self._take_matrix(layer, Matrix.OUTPUT, w.output, w.output_bias)
-        self._take_matrix(layer, Matrix.GATE_UP, w.gate_up, w.gate_up_bias)
-        self._take_matrix(layer, Matrix.DOWN, w.down, w.down_bias)
-        self._take_vector(layer, Vector.INPUT_NORM, w.input_norm)
-        self._take_vector(layer, Vector.POST_NORM, w.post_norm)
+        self._take_matrix(layer, library.Matrix.QKV, w.qkv, w.qkv_bias)
+        self._take_matrix(layer, library.Matrix.OUTPUT, w.output, w.output_bias)
+        self._take_matrix(layer, library.Matrix.GATE_UP, w.gate_up, w.gate_up_bias)
+        self._take_matrix(layer, library.Matrix.DOWN, w.down, w.down_bias)
+        self._take_vector(layer, library.Vector.INPUT_NORM, w.input_norm)
+        self._take_vector(layer, library.Vector.POST_NORM, w.post_norm)
         for kind, vector in (
-            (Vector.Q_NORM, w.q_norm),
-            (Vector.K_NORM, w.k_norm),
-            (Vector.THOUGHT, w.thought),
+            (library.Vector.Q_NORM, w.q_norm),
+            (library.Vector.K_NORM, w.k_norm),
+            (library.Vector.THOUGHT, w.thought),
         ):
             if vector is not None:
                 self._take_vector(layer, kind, vector)
