@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from parathinker.prompt import PromptCodec
 from thinkers import (
     ENGINES,
     TOLERANCE,
+    Faulty,
     assert_same,
     distance,
     no_leak,
@@ -50,15 +53,24 @@ def folder(random_model) -> Path:
 
 
 def ask_all(model: ParaThinker) -> list[Answer]:
-    """Mixed requests, run together."""
-    prepared = [dataclasses.replace(ASKED, **changes) for _, changes in MANY_SIDED]
-    streams = [
-        model.stream(question, params)
-        for (question, _), params in zip(MANY_SIDED, prepared, strict=True)
-    ]
-    for stream in streams:  # all of them begin before one is read to its end
-        next(stream)
-    return [list(stream)[-1].answer for stream in streams]
+    """Mixed requests, all of them there before the engine takes its first step."""
+    engine, faulty, all_there = model._engine, Faulty(model), threading.Event()
+    faulty.before_forward = all_there.wait
+
+    async def asked() -> list[Answer]:
+        tasks = [
+            asyncio.ensure_future(model.athink(question, dataclasses.replace(ASKED, **changes)))
+            for question, changes in MANY_SIDED
+        ]
+        while len(engine._orders) + len(engine._sinks) < len(tasks):
+            await asyncio.sleep(0.001)
+        all_there.set()
+        return await asyncio.gather(*tasks)
+
+    try:
+        return asyncio.run(asked())
+    finally:
+        faulty.remove()
 
 
 @cache
