@@ -23,6 +23,8 @@ FLAGS = [
     "-fvisibility=hidden",
     # Multiply-adds are fused wherever the processor can, so that all tiles round alike.
     "-ffp-contract=fast",
+    # Python asks for wrapping integers, which keep the tiles from knowing their addresses.
+    "-fno-wrapv",
 ]
 BUILDS = {"generic": []}
 if platform.machine() in ("x86_64", "AMD64"):

@@ -37,7 +37,7 @@ def run_forced(bench: Bench, prompt: int, path: int, paths: int, seed: int) -> F
     timings = bench.run(
         bench.question(prompt), exactly(paths, path, _SUMMARY, seed, path_prefix=prefix)
     )
-    limits = before.best(bench.machine.probe())
+    limits = before.mean(bench.machine.probe())
     decoded = path - len(bench.codec.encode_text(prefix))
     return ForcedRun(
         limits,

@@ -38,9 +38,12 @@ class Limits:
     flops: float
     """Floating-point operations a second, of a matrix product in the model's dtype."""
 
-    def best(self, other: Limits) -> Limits:
-        """The better of each."""
-        return Limits(max(self.bandwidth, other.bandwidth), max(self.flops, other.flops))
+    def mean(self, other: Limits) -> Limits:
+        """Of a time that began with one and ended with the other."""
+        return Limits(
+            (self.bandwidth + other.bandwidth) / 2,
+            (self.flops + other.flops) / 2,
+        )
 
     def seconds(self, read: float, flops: float) -> float:
         """Least time for so many bytes and operations: the roofline."""

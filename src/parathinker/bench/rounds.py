@@ -24,8 +24,8 @@ _PRODUCT_REPEATS = 3
 class Round:
     """One round; dicts are by number of paths."""
 
-    limits: Limits
-    """The best that the machine could do right before or right after."""
+    limits: dict[int, Limits]
+    """What the machine could do around each job: the mean of a probe before and one after."""
     timings: dict[int, Timings]
     products_s: dict[int, float]
     """Seconds of a step's matrix products alone; empty where the runner cannot tell."""
@@ -40,17 +40,18 @@ def run_rounds(bench: Bench) -> list[Round]:
     total = sizes.repeats * len(bench.paths)
     before = bench.machine.probe()
     for seed in range(sizes.repeats):
+        limits: dict[int, Limits] = {}
         timings: dict[int, Timings] = {}
         products_s: dict[int, float] = {}
         for done, paths in enumerate(bench.paths, seed * len(bench.paths)):
             bench.progress("prompt, paths, summary", done, total)
             params = exactly(paths, sizes.path, sizes.summary, seed)
             timings[paths] = bench.run(question, params)
+            after = bench.machine.probe()
+            limits[paths], before = before.mean(after), after
             if products is not None:
                 times = (products.seconds(paths) for _ in range(_PRODUCT_REPEATS))
                 products_s[paths] = min(times)
-        after = bench.machine.probe()
-        rounds.append(Round(before.best(after), timings, products_s))
-        before = after
+        rounds.append(Round(limits, timings, products_s))
     bench.progress("prompt, paths, summary", total, total)
     return rounds

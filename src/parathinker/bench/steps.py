@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Section:
     context = Context(sizes.prompt, sizes.path / 2)
 
     def roofline(round_: Round, paths: int) -> float:
-        return bench.roofline.seconds(round_.limits, paths, context)
+        return bench.roofline.seconds(round_.limits[paths], paths, context)
 
     def step(round_: Round, paths: int) -> float:
         return round_.timings[paths].think_s / (sizes.path - 1)

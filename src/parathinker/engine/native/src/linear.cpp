@@ -34,7 +34,8 @@ void finish_row(const Job& job, int panel, int np, int row, float* result) {
   if (job.epilogue == Epilogue::silu) {
     float* to = job.out + row * job.stride + first / 2;
     const int valid = std::min(count, l.n - first) / 2;
-    float gate[MAX_NP * HALF + LANES], up[MAX_NP * HALF + LANES];
+    // Zeros behind the last: whatever lay there could be numbers that are slow to compute with.
+    float gate[MAX_NP * HALF + LANES] = {}, up[MAX_NP * HALF + LANES] = {};
     for (int p = 0; p < np; p++) {
       std::memcpy(gate + p * HALF, result + p * PANEL, HALF * sizeof(float));
       std::memcpy(up + p * HALF, result + p * PANEL + HALF, HALF * sizeof(float));
@@ -74,32 +75,55 @@ int chunk_width(const Linear& l, int block, int threads) {
   return best;
 }
 
-// The weights that whoever computes these panels will probably read next.
-Ahead ahead_of(const Job& job, Chunk chunk, int panel, int np, bool last) {
-  const Linear& l = job.l;
-  if (!last) return {l.weights + (panel + np) * l.panel_bytes, l.panel_bytes, 64};
-  if (job.following == nullptr) return {l.weights + panel * l.panel_bytes, 0, 0};
-  const Linear& f = *job.following;
-  const int width = chunk_width(f, job.x.block(), job.shares);
-  const int first = share_start(ceil_div(f.panels, width), chunk.share, job.shares) * width;
-  return {f.weights + first * f.panel_bytes, f.panel_bytes, 64};
+// Inputs of a stage. With few blocks of rows, its weights and those of the next one fit the first
+// cache, so that memory is read while the rows compute. Many blocks compute for long enough, and
+// then it costs more to put their accumulators away after every stage.
+int stage_inputs(const Linear& l, int blocks) {
+  if (l.format == Format::int8) return blocks == 1 ? 4 * GROUP : l.k;
+  return blocks <= 4 ? 64 : l.k;
 }
 
-void run_tiles(const Job& job, int panel, int np, int first_block, int last_block, Ahead ahead) {
-  alignas(64) float results[MAX_BLOCK * MAX_NP * PANEL];
+// A stage of whoever computes a chunk's panels, up to the last stage of its last tile. What is
+// prefetched meanwhile is read next: the tile's next stage, else the first one of another tile.
+Stage stage_of(const Job& job, Chunk chunk, int panel, int np, int first, int inputs) {
+  const Linear& l = job.l;
+  const int last = std::min(first + inputs, l.k);
+  if (last < l.k) return {first, last, l.panel(panel) + l.bytes_of(last), l.panel_bytes, LINE};
+  const bool ends = panel + np == std::min((chunk.index % job.groups + 1) * job.width, l.panels);
+  if (!(chunk.last && ends)) return {first, last, l.panel(panel + np), l.panel_bytes, LINE};
+  if (job.following == nullptr) return {first, last, l.panel(panel), 0, 0};
+  const Linear& f = *job.following;
+  const int width = chunk_width(f, job.x.block(), job.shares);
+  const int next = share_start(ceil_div(f.panels, width), chunk.share, job.shares) * width;
+  return {first, last, f.panel(next), f.panel_bytes, LINE};
+}
+
+void run_tiles(
+    const Job& job, Chunk chunk, int panel, int np, int first_block, int last_block) {
+  thread_local Buffer<float> results;
   const Linear& l = job.l;
   const Activations& x = job.x;
   const Tile tile =
       l.format == Format::int8 ? int8_tile(x.block(), np) : float_tile(x.block(), np);
-  // Prefetching is spread over all blocks of rows, so that memory is never idle.
-  const char* start = ahead.start;
-  ahead.step /= last_block - first_block;
-  for (int block = first_block; block < last_block; block++) {
-    ahead.start = start + (block - first_block) * (l.panel_bytes / 64) * ahead.step;
-    tile(l, panel, x, block, ahead, results);
-    const int rows = std::min(x.block(), x.rows() - block * x.block());
-    for (int row = 0; row < rows; row++)
-      finish_row(job, panel, np, block * x.block() + row, results + row * np * PANEL);
+  const int blocks = last_block - first_block;
+  const int inputs = stage_inputs(l, blocks);
+  const size_t row_floats = np * PANEL;
+  const size_t kept = inputs < l.k ? x.block() * row_floats : 0;  // of a block between stages
+  results.reserve(blocks * kept + x.block() * row_floats);
+  for (int first = 0; first < l.k; first += inputs) {
+    Stage stage = stage_of(job, chunk, panel, np, first, inputs);
+    const size_t lines = (l.bytes_of(stage.last) - l.bytes_of(first)) / LINE;
+    // Prefetching is spread over all blocks of rows, so that memory is never idle.
+    stage.step /= blocks;
+    for (int b = 0; b < blocks; b++, stage.ahead += lines * stage.step) {
+      float* result = results.get() + b * kept;
+      const int first_row = (first_block + b) * x.block();
+      tile(l, panel, x, first_block + b, stage, result);
+      if (stage.last < l.k) continue;
+      const int rows = std::min(x.block(), x.rows() - first_row);
+      for (int row = 0; row < rows; row++)
+        finish_row(job, panel, np, first_row + row, result + row * row_floats);
+    }
   }
 }
 
@@ -112,8 +136,7 @@ void run_chunk(const Job& job, Chunk chunk) {
   const int end = std::min(panel + job.width, job.l.panels);
   while (panel < end) {
     const int np = std::min(job.np, end - panel);
-    const bool last = chunk.last && panel + np == end;
-    run_tiles(job, panel, np, first_block, last_block, ahead_of(job, chunk, panel, np, last));
+    run_tiles(job, chunk, panel, np, first_block, last_block);
     panel += np;
   }
 }
@@ -126,11 +149,14 @@ Linear Linear::shape(Format format, int n, int k) {
   l.n = n;
   l.k = k;
   l.panels = ceil_div(n, PANEL);
-  if (format == Format::int8)
-    l.panel_bytes = static_cast<size_t>(ceil_div(k, GROUP)) * PANEL * (GROUP + sizeof(float));
-  else
-    l.panel_bytes = static_cast<size_t>(k) * PANEL * sizeof(float);
+  l.panel_bytes = l.bytes_of(k);
   return l;
+}
+
+size_t Linear::bytes_of(int inputs) const {
+  if (format == Format::int8)
+    return static_cast<size_t>(ceil_div(inputs, GROUP)) * PANEL * (GROUP + sizeof(float));
+  return static_cast<size_t>(inputs) * PANEL * sizeof(float);
 }
 
 void pack_weights(const Linear& l, const float* rows, const int* source) {

@@ -26,6 +26,10 @@ struct Linear {
 
   static Linear shape(Format format, int n, int k);
   size_t bytes() const { return panel_bytes * panels; }
+
+  // Bytes that so many inputs take in a panel; in int8, whole groups of them.
+  size_t bytes_of(int inputs) const;
+  const char* panel(int index) const { return weights + index * panel_bytes; }
 };
 
 // Packs rows [n, k] into l.weights. `source` names the row that each packed output comes from;
@@ -76,21 +80,24 @@ void run_linear(
     Pool& pool, const Linear& l, const Activations& x, Epilogue epilogue, float* out,
     size_t stride, const Linear* following);
 
+constexpr int LINE = 64;      // bytes that come from memory together
 constexpr int GROUP = 64;     // inputs that share a scale in int8
 constexpr int MAX_BLOCK = 8;  // rows of the largest tile
 constexpr int MAX_NP = 8;     // panels of the widest tile
 
-// What to prefetch while a tile computes: from `start`, `panel_stride` further on for every panel
-// and `step` for every 64 bytes of weights that the tile reads of each.
-struct Ahead {
-  const char* start;
+// A part of a tile's work: some of the inputs, and the weights that are prefetched meanwhile, from
+// `ahead`, `panel_stride` further on for every panel and `step` for every line of weights that the
+// tile reads of each.
+struct Stage {
+  int first, last;  // inputs; in int8, whole groups
+  const char* ahead;
   size_t panel_stride;
   size_t step;
 };
 
-// Computes results [block, np * 16].
+// Adds what a stage's inputs come to to results [block, np * 16]; those of input 0 begin anew.
 using Tile = void (*)(
-    const Linear& l, int panel, const Activations& x, int block, const Ahead& ahead, float* out);
+    const Linear& l, int panel, const Activations& x, int block, const Stage& stage, float* out);
 
 // For each format: the tile for a block of rows and np panels, the widest np there is for such a
 // block, the largest block, and the packing.

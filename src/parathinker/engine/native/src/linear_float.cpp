@@ -27,33 +27,33 @@ constexpr int LARGEST = std::min(MAX_BLOCK, ACCUMULATORS / PANEL_VECTORS);
 
 template <int BLOCK, int NP>
 void tile(
-    const Linear& l, int panel, const Activations& x, int block, const Ahead& ahead, float* out) {
+    const Linear& l, int panel, const Activations& x, int block, const Stage& stage, float* out) {
   constexpr int NV = NP * PANEL_VECTORS;
-  const float* in = x.floats(block);
-  const char* w = l.weights + panel * l.panel_bytes;
+  static_assert(PANEL * sizeof(float) == LINE);
+  const float* in = x.floats(block) + stage.first * BLOCK;
+  const char* w = l.panel(panel) + l.bytes_of(stage.first);
+  const char* ahead = stage.ahead;
   vf acc[BLOCK][NV] = {};
-  for (int first = 0; first < l.k; first += STRIP, in += BLOCK * STRIP) {
-    const int last = std::min(first + STRIP, l.k);
-    for (int k = first; k < last; k++) {
+  if (stage.first > 0) load_all(acc, out);
+  for (int first = stage.first; first < stage.last; first += STRIP, in += BLOCK * STRIP) {
+    const size_t count = std::min(STRIP, stage.last - first);
+    for (size_t i = 0; i < count; i++, w += LINE, ahead += stage.step) {
       vf weights[NV];
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) {
-        const char* row = w + p * l.panel_bytes + k * (PANEL * sizeof(float));
-        __builtin_prefetch(ahead.start + p * ahead.panel_stride + k * ahead.step, 0, 2);
+        __builtin_prefetch(ahead + p * stage.panel_stride, 0, 3);
 #pragma GCC unroll 4
         for (int v = 0; v < PANEL_VECTORS; v++)
-          weights[p * PANEL_VECTORS + v] = load(reinterpret_cast<const float*>(row) + v * LANES);
+          weights[p * PANEL_VECTORS + v] =
+              load(reinterpret_cast<const float*>(w + p * l.panel_bytes) + v * LANES);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < BLOCK; m++)
 #pragma GCC unroll 16
-        for (int v = 0; v < NV; v++) acc[m][v] += weights[v] * in[m * STRIP + k - first];
+        for (int v = 0; v < NV; v++) acc[m][v] += weights[v] * in[m * STRIP + i];
     }
   }
-#pragma GCC unroll 16
-  for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-    for (int v = 0; v < NV; v++) store(out + (m * NV + v) * LANES, acc[m][v]);
+  store_all(acc, out);
 }
 
 using Row = std::array<Tile, MAX_NP>;

@@ -74,29 +74,31 @@ inline vi load_weights(const char* from) {
 
 template <int BLOCK, int NP>
 void tile(
-    const Linear& l, int panel, const Activations& x, int block, const Ahead& ahead, float* out) {
+    const Linear& l, int panel, const Activations& x, int block, const Stage& stage, float* out) {
   constexpr int NV = NP * PANEL_VECTORS;
   const int8_t* quants = x.quants(block);
   const float* scales = x.scales(block);
   const int32_t* offsets = x.offsets(block);
-  const char* w = l.weights + panel * l.panel_bytes;
-  const int groups = ceil_div(l.k, GROUP);
+  const char* w = l.panel(panel) + l.bytes_of(stage.first);
+  const char* ahead = stage.ahead;
+  const int last_group = ceil_div(stage.last, GROUP);
   vf acc[BLOCK][NV] = {};
-  for (int g = 0; g < groups; g++, w += GROUP_BYTES) {
+  if (stage.first > 0) load_all(acc, out);
+  // Scales lie between the weights: a group has a line more than it has steps.
+  for (int g = stage.first / GROUP; g < last_group;
+       g++, w += GROUP_BYTES, ahead += (QUADS + 1) * stage.step) {
     vi whole[BLOCK][NV];
 #pragma GCC unroll 16
     for (int m = 0; m < BLOCK; m++)
 #pragma GCC unroll 16
       for (int v = 0; v < NV; v++)
         whole[m][v] = vi{} + (TAKES_OFFSETS ? offsets[g * BLOCK + m] : 0);
-    // Scales lie between the weights: a group has a line more than it has steps.
-    const char* soon = ahead.start + g * (QUADS + 1) * ahead.step;
     for (int quad = 0; quad < QUADS; quad++) {
       vi weights[NV];
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) {
         const char* row = w + p * l.panel_bytes + SCALE_BYTES + quad * (PANEL * 4);
-        __builtin_prefetch(soon + p * ahead.panel_stride + quad * ahead.step, 0, 2);
+        __builtin_prefetch(ahead + p * stage.panel_stride + quad * stage.step, 0, 3);
 #pragma GCC unroll 4
         for (int v = 0; v < PANEL_VECTORS; v++)
           weights[p * PANEL_VECTORS + v] = load_weights(row + v * LANES * 4);
@@ -117,10 +119,7 @@ void tile(
         acc[m][v] += __builtin_convertvector(whole[m][v], vf) * (scale * scales[g * BLOCK + m]);
     }
   }
-#pragma GCC unroll 16
-  for (int m = 0; m < BLOCK; m++)
-#pragma GCC unroll 16
-    for (int v = 0; v < NV; v++) store(out + (m * NV + v) * LANES, acc[m][v]);
+  store_all(acc, out);
 }
 
 using Row = std::array<Tile, MAX_NP>;

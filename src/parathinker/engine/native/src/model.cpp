@@ -13,7 +13,7 @@
 namespace pt {
 namespace {
 
-constexpr int TOKENS_A_CHUNK = 8;
+constexpr int TOKENS_A_CHUNK = 4;
 
 Format format_of(const pt_config& c) { return c.int8 ? Format::int8 : Format::float32; }
 

@@ -52,6 +52,23 @@ inline vf from_bits(vi i) {
   return v;
 }
 
+// A tile's accumulators from memory, and back.
+template <int ROWS, int COLUMNS>
+inline void load_all(vf (&acc)[ROWS][COLUMNS], const float* from) {
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 16
+    for (int c = 0; c < COLUMNS; c++) acc[r][c] = load(from + (r * COLUMNS + c) * LANES);
+}
+
+template <int ROWS, int COLUMNS>
+inline void store_all(const vf (&acc)[ROWS][COLUMNS], float* to) {
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 16
+    for (int c = 0; c < COLUMNS; c++) store(to + (r * COLUMNS + c) * LANES, acc[r][c]);
+}
+
 // Lanes added in one fixed order.
 inline float sum(vf v) {
   float lanes[LANES];
