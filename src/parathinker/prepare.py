@@ -313,11 +313,16 @@ class Preparer:
             return None
         window = _STOP_WINDOW + max(len(stop.encode("utf-8", "replace")) for stop in stops)
 
-        def holds_stop(token_ids: Sequence[int]) -> bool:
+        def completes_stop(token_ids: Sequence[int]) -> bool:
             text = self._codec.decode(token_ids[-window:])
-            return any(stop in text for stop in stops)
+            found = [stop for stop in stops if stop in text]
+            if not found:
+                return False
+            # One that stood there before, when it was too early to stop, does not count.
+            before = self._codec.decode(token_ids[-window:-1])
+            return any(text.count(stop) > before.count(stop) for stop in found)
 
-        return holds_stop
+        return completes_stop
 
 
 def own_defaults(config: DecoderConfig) -> ThinkingParams:

@@ -168,6 +168,15 @@ def test_a_question_that_cannot_be_is_refused_before_a_stream_is_iterated(model)
             ask("x", dataclasses.replace(ASKED, paths=16, max_path_tokens=2_000))
 
 
+def test_one_bad_question_stops_the_others(model):
+    async def main() -> None:
+        with pytest.raises(UsageError, match="empty"):
+            await model.athink(["Well?", " "], ENDLESS)
+        assert model.load().running == 0
+
+    asyncio.run(main())
+
+
 def test_an_event_loop_that_is_gone_takes_nobody_else_with_it(model):
     loop = asyncio.new_event_loop()
     stream = model.astream(QUESTIONS[0], ENDLESS)

@@ -178,6 +178,19 @@ def test_a_stop_text_ends_a_path(tiny_random_model):
     assert len(path.token_ids) < len(longest.token_ids)
 
 
+def test_a_stop_text_that_came_too_early_does_not_count_later(tiny_random_model):
+    held = {"termination": "last-finish", "min_path_tokens": 10}
+    free = ask(tiny_random_model, **held)
+    decode, tried = codec(tiny_random_model).decode, 0
+    for number, path in enumerate(free.paths):
+        early, late = decode(path.token_ids[1:8]), decode(path.token_ids[8:])
+        for stop in set(early) - set(late) - {"\ufffd"}:
+            again = ask(tiny_random_model, **held, stop=(stop,)).paths[number]
+            assert again.token_ids == path.token_ids
+            tried += 1
+    assert tried > 2
+
+
 def test_a_stop_text_ends_the_summary(tiny_random_model):
     model, stopped = load(tiny_random_model), 0
     for seed in range(16):

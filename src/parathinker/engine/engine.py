@@ -290,13 +290,13 @@ class Engine:
         with self._changed:
             if not (self._orders or self._sinks or self._closed):
                 self._changed.wait(_REST_S)
-            orders, self._orders = self._orders, deque()
-            closed = self._closed
-            over = closed or not (orders or self._sinks)
+            there, closed = len(self._orders), self._closed
+            over = closed or not (there or self._sinks)
             if over:
                 self._thread = None
-        for action in orders:
-            action()
+        # One by one: if one breaks the engine, those behind it are still carried out.
+        for _ in range(there):
+            self._orders.popleft()()
         if closed:
             for job in [*self._scheduler.running, *self._scheduler.waiting]:
                 self._fail(job, EngineError("the engine was closed before this request was done"))

@@ -85,7 +85,7 @@ class EngineRequest:
     """The tokenizer's end-of-sequence tokens and the request's own; they end a segment like its
     closing token."""
     stop: Callable[[Sequence[int]], bool] | None = None
-    """Whether what a segment wrote holds one of the request's stop texts."""
+    """Whether the last token of what a segment wrote completes one of the request's stop texts."""
     rounds: int = 1
     auto: AutoWidth | None = None
     history: tuple[PastTurn, ...] = ()

@@ -215,6 +215,12 @@ void Attention::plan(
         }
       }
       slab.last_piece = pieces_.size();
+      // Pieces that read the same keys one after the other: a path that ends and the summary.
+      std::stable_sort(
+          pieces_.begin() + slab.first_piece, pieces_.end(), [&](const Piece& a, const Piece& b) {
+            return reads_[a.read].blocks[a.span * SPAN_BLOCKS] <
+                   reads_[b.read].blocks[b.span * SPAN_BLOCKS];
+          });
     }
     const size_t enough = static_cast<size_t>(6 * threads) * slabs_.size();
     if (pieces_.size() * heads.kv >= enough || group * shared <= TILE_ROWS) break;
