@@ -11,7 +11,7 @@ from parathinker.data.schema import Example, PathText
 from parathinker.errors import UsageError
 from parathinker.graph import Kind
 from parathinker.prompt import PromptCodec
-from parathinker.training.batch import IGNORED, collate, encode_example
+from parathinker.training.batch import IGNORED, encode_example, pack
 
 EXAMPLE = Example("2 + 2?", (PathText("2, 3, 4"), PathText("five", learn=False)), "so 4")
 
@@ -54,25 +54,9 @@ def test_thought_ids_are_drawn_at_random_out_of_all_that_exist(codec: PromptCode
     assert any(a > b for a, b in drawn)
 
 
-def test_each_segment_is_padded_by_itself(codec: PromptCodec) -> None:
-    rng = random.Random(2)
-    longer = Example("2 + 2 + 2 + 2?", (PathText("2"), PathText("a longer path")), "8")
-    both = [encode_example(e, codec, rng) for e in (EXAMPLE, longer)]
-    batch = collate(both, pad_id=codec.control.pad or 0)
-    widths = batch["thought_layout"].widths  # type: ignore[attr-defined]
-    assert widths[0] == max(len(e.tokens[0]) for e in both)
-    assert widths[1] == widths[2] == max(len(t) for e in both for t in e.tokens[1:3])
-    row = batch["input_ids"][0].tolist()  # type: ignore[index]
-    assert tuple(row[widths[0] : widths[0] + len(both[0].tokens[1])]) == both[0].tokens[1]
-    labels = batch["shift_labels"]
-    assert int((labels != IGNORED).sum()) == sum(  # type: ignore[union-attr, call-overload]
-        x != IGNORED for e in both for s in e.labels for x in s
-    )
-
-
 def test_summaries_can_weigh_more_than_paths(codec: PromptCodec) -> None:
     encoded = encode_example(EXAMPLE, codec, random.Random(0))
-    batch = collate([encoded], pad_id=0, summary_weight=7.0)
+    batch = pack([encoded], pad_id=0, summary_weight=7.0)
     weights, labels = batch["loss_weights"], batch["shift_labels"]
     summary = sum(x != IGNORED for x in encoded.labels[-1])
     paths = sum(x != IGNORED for s in encoded.labels[:-1] for x in s)
@@ -83,10 +67,3 @@ def test_more_paths_than_control_tokens_are_refused(codec: PromptCodec) -> None:
     many = Example("q", tuple(PathText("x") for _ in range(codec.control.max_paths + 1)), None)
     with pytest.raises(UsageError, match="this model has"):
         encode_example(many, codec, random.Random(0))
-
-
-def test_a_batch_needs_one_number_of_paths(codec: PromptCodec) -> None:
-    rng = random.Random(0)
-    one = encode_example(Example("q", (PathText("x"),), "s"), codec, rng)
-    with pytest.raises(UsageError, match="same number of paths"):
-        collate([one, encode_example(EXAMPLE, codec, rng)], pad_id=0)

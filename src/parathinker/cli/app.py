@@ -11,6 +11,7 @@ from parathinker import __version__
 from parathinker.cli import INTERRUPTED
 from parathinker.cli.ask import ask
 from parathinker.cli.bench import bench
+from parathinker.cli.data import data
 from parathinker.cli.doctor import doctor
 from parathinker.cli.eval import evaluate
 from parathinker.cli.models import models
@@ -60,6 +61,7 @@ def root(
 
 app.command("ask")(ask)
 app.add_typer(models, name="models")
+app.add_typer(data, name="data")
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("bench")(bench)

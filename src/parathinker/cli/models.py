@@ -1,4 +1,4 @@
-"""``parathinker models``: what is embedded, what a folder holds, making a model ready."""
+"""``parathinker models``: what is embedded, what a folder holds, making ready, exporting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from parathinker.cli.train import quiet_transformers
+from parathinker.errors import UsageError
 from parathinker.modeling.config import THOUGHT_EMBEDDING_ROWS
 from parathinker.modeling.folders import EMBEDDED, embedded_models, resolve_model
 from parathinker.tokens import RELEASED_MAX_PATHS
@@ -25,13 +27,14 @@ models = typer.Typer(name="models")
 
 @models.callback(invoke_without_command=True)
 def list_models(context: typer.Context, as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """List the embedded models, look into a model's folder, or make a model ready for training.
+    """List the embedded models, look into a model's folder, make one ready for training, export.
 
     \b
     Examples:
       parathinker models
       parathinker models show tiny
       parathinker models prepare Qwen/Qwen2.5-0.5B prepared --max-paths 8
+      parathinker models export runs/mine --output mine
     """
     if context.invoked_subcommand is not None:
         return
@@ -104,6 +107,50 @@ def prepare(
 
     prepare_model(resolve_model(source), target, max_paths, thought_rows, force)
     typer.echo(f"Made {target}; see it with: parathinker models show {target}")
+
+
+@models.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run's folder, or a model's or adapter's.")],
+    output: Annotated[Path, typer.Option(help="The folder to make.")],
+    dtype: Annotated[
+        str, typer.Option(help="Of the weights: auto (as they are), float32, bfloat16, float16.")
+    ] = "auto",
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `parathinker eval --json` printed, for the model card; by default "
+            "evaluation.json beside the model, where there is one."
+        ),
+    ] = None,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Make a folder for this package, transformers, vLLM and the hub out of a trained model.
+
+    An adapter (LoRA) is merged into its base. The folder gets a model card with the recipe and
+    what was measured, and the base's licence; then it is loaded and compared with the source.
+
+    \b
+    Example:
+      parathinker models export runs/smollm2-lora --output smollm2-parathinker
+    """
+    from parathinker.modeling.export import DTYPES, export_model
+
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f"--dtype should be auto, {', '.join(DTYPES)}; got {dtype!r}")
+    if evaluation is not None and not evaluation.is_file():
+        raise UsageError(f"--evaluation: there is no file {evaluation}")
+    quiet_transformers()
+    report = export_model(source, output, dtype, evaluation)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report), indent=1))
+        return
+    how = "with the adapter merged into its base, " if report.merged else ""
+    typer.echo(
+        f"Made {output}: {report.parameters:,} parameters in {report.dtype}, {how}as the source "
+        f"computes: the largest difference of any logit is {report.largest_difference:.2g}, the "
+        f"largest logit being {report.largest_logit:.2g}."
+    )
 
 
 def _check_tensors(folder: Path) -> None:

@@ -216,7 +216,8 @@ class Engine:
             self._closed = True
             self._changed.notify()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        # One without a number was interrupted before it started.
+        if thread not in (None, threading.current_thread()) and thread.ident is not None:
             thread.join()
 
     def _order(self, action: Callable[[], None]) -> None:

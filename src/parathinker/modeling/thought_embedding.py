@@ -52,7 +52,9 @@ def attach_thought_embeddings(
         if hasattr(attention, THOUGHT_EMBEDDING_MODULE):
             raise UsageError("this model has thought embeddings already")
         weight = attention.k_proj.weight
-        table = nn.Embedding(rows, attention.head_dim, device=weight.device, dtype=weight.dtype)
+        # Quantised weights are stored as integers; the table is as exact as what they stand for.
+        dtype = weight.dtype if weight.is_floating_point() else model.dtype
+        table = nn.Embedding(rows, attention.head_dim, device=weight.device, dtype=dtype)
         nn.init.normal_(table.weight, 0.0, std)
         setattr(attention, THOUGHT_EMBEDDING_MODULE, table)
         _hook(attention)

@@ -1,11 +1,10 @@
-"""Examples → graphs → one padded batch with positions, thought ids and labels.
+"""Examples → graphs → one packed row with positions, thought ids, labels and loss weights.
 
-All examples of a batch have the same number of paths. Each segment is padded on its right to a
-width shared by its sibling group across the batch, so attention can work on whole groups as dense
-blocks (see ``attention.py``) and no S×S mask is ever built.
+A batch is one row, whatever the shapes of its examples: numbers of paths may differ, summaries be
+there or not. ``layout.py`` says where everything stands and what may be padded.
 """
 
-# Shapes: B batch, S padded sequence, C context (ancestors' columns), W width of one segment.
+# Shapes: S columns of the row.
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import Tensor
 
 from parathinker.data.schema import Example
 from parathinker.errors import UsageError
 from parathinker.graph import Kind, ThoughtGraph
 from parathinker.prompt import PromptCodec
+from parathinker.training.layout import lay_out
 
 IGNORED = -100
 """Label of a position that the loss leaves out (PyTorch's and transformers' convention)."""
@@ -34,26 +33,6 @@ class EncodedExample:
     tokens: tuple[tuple[int, ...], ...]
     labels: tuple[tuple[int, ...], ...]
     """For each token the next one in its segment, or ``IGNORED``; never across segments."""
-
-
-@dataclass(frozen=True)
-class GroupLayout:
-    """One sibling group of the padded batch and what it reads; segments by index."""
-
-    segments: tuple[int, ...]
-    context: tuple[int, ...]
-    """All ancestors."""
-    mask: Tensor | None
-    """Visible keys, bool [B, W, C + W] for context then own segment; None: plain causal."""
-
-
-@dataclass(frozen=True)
-class BatchLayout:
-    """The structure of a batch; travels through the model to the attention function."""
-
-    widths: tuple[int, ...]
-    """Columns of each segment, in order."""
-    groups: tuple[GroupLayout, ...]
 
 
 def encode_example(
@@ -102,79 +81,44 @@ def _next_tokens(tokens: list[int], forced: int) -> list[int]:
     ]
 
 
-def collate(
-    examples: Sequence[EncodedExample], pad_id: int, summary_weight: float = 1.0
+def pack(
+    examples: Sequence[EncodedExample], pad_id: int, summary_weight: float = 1.0, slack: int = 0
 ) -> dict[str, object]:
-    """One batch of examples whose graphs have the same shape (kinds and parents).
+    """One row of many examples; none sees another.
+
+    Args:
+        slack: padding that stacking alike examples may cost, in tokens a segment; see
+            :func:`~parathinker.training.layout.lay_out`. 0 packs without padding.
 
     Returns:
-        ``input_ids``, ``position_ids``, ``thought_ids``, ``shift_labels``: int64 [B, S];
-        ``loss_weights``: float32 [B, S], 1 on paths and ``summary_weight`` on summaries;
-        ``thought_layout``: the :class:`BatchLayout`.
-
-    Raises:
-        UsageError: the graphs differ in shape.
+        ``input_ids``, ``position_ids``, ``thought_ids``, ``shift_labels``: int64 [1, S];
+        ``loss_weights``: float32 [1, S], 1 on paths and ``summary_weight`` on summaries;
+        ``thought_layout``: the :class:`~parathinker.training.layout.RowLayout`.
     """
-    shape = _shape(examples[0].graph)
-    if any(_shape(e.graph) != shape for e in examples):
-        raise UsageError(
-            "examples of one batch need the same number of paths, and all a summary or none"
-        )
-    groups = examples[0].graph.sibling_groups()
-    widths: list[int] = []
-    for group in groups:
-        width = max(len(e.tokens[i]) for e in examples for i in group)
-        widths += [width] * len(group)
-    starts = [0, *accumulate(widths)]
-
-    size = (len(examples), starts[-1])
-    input_ids_BS = torch.full(size, pad_id, dtype=torch.long)
-    labels_BS = torch.full(size, IGNORED, dtype=torch.long)
-    positions_BS = torch.zeros(size, dtype=torch.long)
-    thought_ids_BS = torch.zeros(size, dtype=torch.long)
-    weights_BS = torch.ones(size)
-    valid_BS = torch.zeros(size, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        flat = 0
-        positions, thought_ids = example.graph.positions(), example.graph.thought_ids()
-        for i, tokens in enumerate(example.tokens):
-            here = slice(starts[i], starts[i] + len(tokens))
-            there = slice(flat, flat + len(tokens))
-            input_ids_BS[row, here] = torch.tensor(tokens)
-            labels_BS[row, here] = torch.tensor(example.labels[i])
-            positions_BS[row, here] = torch.tensor(positions[there])
-            thought_ids_BS[row, here] = torch.tensor(thought_ids[there])
-            if example.graph.segments[i].kind is Kind.SUMMARY:
-                weights_BS[row, here] = summary_weight
-            valid_BS[row, here] = True
-            flat += len(tokens)
-
-    layouts = []
-    for group in groups:
-        context = examples[0].graph.visible(group[0])
-        mask = None
-        if context:
-            seen_BC = torch.cat([valid_BS[:, starts[j] : starts[j + 1]] for j in context], dim=1)
-            # Right padding inside the own segment comes after every real query: causal hides it.
-            width = widths[group[0]]
-            own_WW = torch.ones(width, width, dtype=torch.bool).tril()
-            mask = torch.cat(
-                [
-                    seen_BC[:, None].expand(-1, width, -1),
-                    own_WW[None].expand(len(examples), -1, -1),
-                ],
-                dim=2,
-            )
-        layouts.append(GroupLayout(group, context, mask))
+    layout = lay_out([example.graph for example in examples], slack)
+    input_ids_S = torch.full((layout.length,), pad_id)
+    labels_S = torch.full((layout.length,), IGNORED)
+    positions_S = torch.zeros(layout.length, dtype=torch.long)
+    thought_ids_S = torch.zeros(layout.length, dtype=torch.long)
+    weights_S = torch.ones(layout.length)
+    spans = iter(layout.spans)
+    for example in examples:
+        ends = accumulate(segment.length for segment in example.graph.segments)
+        positions = example.graph.positions()
+        for i, (segment, end) in enumerate(zip(example.graph.segments, ends, strict=True)):
+            start = next(spans).start
+            here = slice(start, start + segment.length)
+            input_ids_S[here] = torch.tensor(example.tokens[i], dtype=torch.long)
+            labels_S[here] = torch.tensor(example.labels[i], dtype=torch.long)
+            positions_S[here] = torch.tensor(positions[end - segment.length : end])
+            thought_ids_S[here] = segment.thought_id
+            if segment.kind is Kind.SUMMARY:
+                weights_S[here] = summary_weight
     return {
-        "input_ids": input_ids_BS,
-        "position_ids": positions_BS,
-        "thought_ids": thought_ids_BS,
-        "shift_labels": labels_BS,
-        "loss_weights": weights_BS,
-        "thought_layout": BatchLayout(tuple(widths), tuple(layouts)),
+        "input_ids": input_ids_S[None],
+        "position_ids": positions_S[None],
+        "thought_ids": thought_ids_S[None],
+        "shift_labels": labels_S[None],
+        "loss_weights": weights_S[None],
+        "thought_layout": layout,
     }
-
-
-def _shape(graph: ThoughtGraph) -> list[tuple[Kind, tuple[int, ...]]]:
-    return [(s.kind, s.parents) for s in graph.segments]

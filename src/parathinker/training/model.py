@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.config import (
-    SUPPORTED_MODEL_TYPES,
-    THOUGHT_EMBEDDING_MODULE,
-    DecoderConfig,
-)
-from parathinker.modeling.folders import resolve_model
+from parathinker.modeling.adapter import AdapterBase, add_adapter, load_adapter
+from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
+from parathinker.modeling.folders import embedded_models, resolve_model
+from parathinker.modeling.prepare import ready_model
 from parathinker.modeling.thought_embedding import (
     attach_thought_embeddings,
     load_thought_embeddings,
 )
-from parathinker.tokens import add_control_tokens
+from parathinker.tokens import ControlTokens, add_control_tokens
 from parathinker.training import attention
 from parathinker.training.recipe import ModelRecipe
 
@@ -25,9 +23,9 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     """A causal LM and its tokenizer, both with control tokens, ready to train.
 
     Raises:
-        UsageError: an unknown architecture or tokenizer.
+        UsageError: an unknown architecture or tokenizer; LoRA that does not fit the base.
         CheckpointError: the base model is unknown, damaged or of an unsupported architecture.
-        MissingExtraError: the ``train`` extra is not installed.
+        MissingExtraError: the ``train`` extra is not installed, or ``qlora`` where it is needed.
     """
     try:
         import transformers
@@ -43,7 +41,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
                 f"recipe: model_type {model_type!r} is not supported; supported: "
                 f"{', '.join(SUPPORTED_MODEL_TYPES)}"
             )
-        tokenizer = _fresh_tokenizer(recipe.tokenizer)
+        tokenizer = fresh_tokenizer(recipe.tokenizer)
         control = add_control_tokens(tokenizer, recipe.max_paths)
         config = transformers.AutoConfig.for_model(
             model_type,
@@ -61,19 +59,76 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         )
     else:
         assert recipe.base is not None
-        model, tokenizer = load_model(resolve_model(recipe.base))
-        add_control_tokens(tokenizer, recipe.max_paths)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer))
-        if not hasattr(model.model.layers[0].self_attn, THOUGHT_EMBEDDING_MODULE):
-            attach_thought_embeddings(
-                model, recipe.thought_embedding_rows, recipe.thought_embedding_std
-            )
+        options = {"dtype": recipe.dtype, "attn_implementation": attention.NAME}
+        if recipe.lora is not None and recipe.lora.quantize is not None:
+            options |= _nf4()
+        model, tokenizer = ready_model(
+            resolve_model(recipe.base),
+            recipe.max_paths,
+            recipe.thought_embedding_rows,
+            recipe.thought_embedding_std,
+            **options,
+        )
+        control = ControlTokens.find(tokenizer.get_vocab())
     model.config.parathinker = recipe.parathinker
+    if recipe.lora is not None:
+        lora = recipe.lora
+        model = add_adapter(
+            model, control, lora.rank, lora.alpha, lora.dropout, lora.target_modules
+        )
     return model, tokenizer
 
 
-def load_model(folder: Path, attn_implementation: str = attention.NAME) -> tuple[Any, Any]:
+def adapter_base(recipe: ModelRecipe) -> AdapterBase:
+    """What an adapter that is trained by this recipe goes on."""
+    assert recipe.base is not None
+    base = recipe.base
+    if base not in embedded_models() and Path(base).is_dir():
+        base = str(Path(base).resolve())  # the adapter may be used from anywhere
+    return AdapterBase(base, recipe.max_paths, recipe.thought_embedding_rows, recipe.parathinker)
+
+
+def continue_model(folder: Path, recipe: ModelRecipe) -> tuple[Any, Any]:
+    """What an earlier stage of a recipe made, to train it further."""
+    if recipe.lora is None:
+        return load_model(folder, dtype=recipe.dtype)
+    options = {"dtype": recipe.dtype, "attn_implementation": attention.NAME}
+    if recipe.lora.quantize is not None:
+        options |= _nf4()
+    return load_adapter(folder, trainable=True, **options)
+
+
+def _nf4() -> dict[str, Any]:
+    """Options that load a base in four bits.
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+        UsageError: there is no CUDA device.
+    """
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("QLoRA (model.lora.quantize: nf4)", "qlora") from error
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "recipe: model.lora.quantize nf4 needs a CUDA device, and there is none; without it "
+            "LoRA runs anywhere"
+        )
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": quantization, "device_map": {"": torch.cuda.current_device()}}
+
+
+def load_model(
+    folder: Path, attn_implementation: str = attention.NAME, dtype: str = "float32"
+) -> tuple[Any, Any]:
     """A checkpoint as a transformers model, its thought embeddings attached where it has any.
 
     Raises:
@@ -87,7 +142,7 @@ def load_model(folder: Path, attn_implementation: str = attention.NAME) -> tuple
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype="float32",
+            dtype=dtype,
             attn_implementation=attn_implementation,
             use_safetensors=True,
         )
@@ -115,7 +170,7 @@ def _init_small(model: Any) -> None:
         torch.nn.init.normal_(parameter, 0.0, std)
 
 
-def _fresh_tokenizer(task: str | None) -> Any:
+def fresh_tokenizer(task: str | None) -> Any:
     """A small byte-level BPE: the task's words as tokens, digits one by one, any text encodable."""
     if task != "products":
         raise UsageError(f"recipe: model.tokenizer {task!r} is unknown; known: products")

@@ -1,96 +1,45 @@
-"""Running a recipe on transformers' ``Trainer``: stages, exact resume, a clean stop on SIGTERM."""
+"""transformers' ``Trainer`` with this package's batches, loss, checkpoints and figures."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import random
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
+from torch.utils.data import SequentialSampler
+from transformers import Trainer
 
-from parathinker.data.products import ProductsSource
-from parathinker.data.schema import Example, read_examples
-from parathinker.errors import UsageError
-from parathinker.prompt import PromptCodec
-from parathinker.training.batch import IGNORED, EncodedExample, collate, encode_example
-from parathinker.training.model import build_model, load_model
-from parathinker.training.recipe import DataRecipe, Recipe, StageRecipe, parse_recipe
-
-
-class Batches(Dataset[dict[str, Any]]):
-    """A stage's data, a whole batch an item: item ``i`` is the same on every run.
-
-    Batches are made of examples with one number of paths and hold about ``batch_tokens`` tokens.
-    """
-
-    def __init__(self, stage: StageRecipe, codec: PromptCodec, seed: int, prefix: str) -> None:
-        self._codec, self._seed, self._prefix = codec, seed, prefix
-        self._steps, self._budget, self._data = stage.steps, stage.batch_tokens, stage.data
-        self._summary_weight = stage.summary_weight
-        self._example = _example_maker(stage.data, seed)
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = random.Random(f"{self._seed}/batch/{index}")
-        paths = rng.choice(self._data.paths)
-        encoded: list[EncodedExample] = []
-        tokens = 0
-        while not encoded or tokens + tokens // len(encoded) <= self._budget:
-            example = self._example(rng, paths)
-            encoded.append(encode_example(example, self._codec, rng, self._prefix))
-            tokens += encoded[-1].graph.length
-        pad = self._codec.control.pad
-        if pad is None:
-            pad = self._codec.control.summary_close
-        return collate(encoded, pad, self._summary_weight)
-
-
-def _example_maker(data: DataRecipe, seed: int) -> Callable[[random.Random, int], Example]:
-    """How a stage draws an example with so many paths."""
-    if data.source == "products":
-        try:
-            source = ProductsSource(seed, **data.options)
-        except TypeError as error:
-            raise UsageError(f"recipe: data.options do not fit source products: {error}") from error
-        limit = data.fixed_examples or 2**40
-        return lambda rng, paths: source.example(rng.randrange(limit), paths)
-    by_paths: dict[int, list[Example]] = {}
-    for file in data.files:
-        for example in read_examples(Path(file)):
-            by_paths.setdefault(len(example.paths), []).append(example)
-    for count in data.paths:
-        if count not in by_paths:
-            raise UsageError(
-                f"recipe: data.paths asks for {count} paths, but the files only hold examples "
-                f"with {sorted(by_paths)}"
-            )
-        if len({example.summary is None for example in by_paths[count]}) > 1:
-            raise UsageError(
-                f"recipe: of the files' examples with {count} paths some have a summary and some "
-                "have none; give them stages of their own"
-            )
-    if data.fixed_examples:
-        by_paths = {count: found[: data.fixed_examples] for count, found in by_paths.items()}
-    return lambda rng, paths: rng.choice(by_paths[paths])
+from parathinker.modeling.adapter import is_peft, merged_weights
+from parathinker.training import checkpoints
+from parathinker.training.batch import IGNORED
+from parathinker.training.batches import INDEX, WORK, Batches
+from parathinker.training.flops import training_flops
+from parathinker.training.health import diverged
+from parathinker.training.loss import LossParts, packed_loss
+from parathinker.training.meter import Meter
 
 
 class ParaThinkerTrainer(Trainer):
-    """``Trainer`` with weighted losses, divided by the number of labelled positions."""
+    """``Trainer`` with weighted losses, divided by the labelled tokens of the whole step.
+
+    Args:
+        meter: measures speed.
+        keep: checkpoints to keep.
+        options: of ``Trainer``; ``train_dataset`` is a :class:`Batches`.
+    """
 
     model_accepts_loss_kwargs = True
+
+    def __init__(self, meter: Meter, keep: int, **options: Any) -> None:
+        super().__init__(data_collator=_only_item, **options)
+        self.meter = meter
+        self._keep = keep
+        self._folder = Path(str(self.args.output_dir))
+        self._scratch: Path | None = None
+        self._step_batches: list[int] = []
+        self._parts: LossParts | None = None
 
     def compute_loss(
         self,
@@ -99,158 +48,138 @@ class ParaThinkerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
+        bare = self.accelerator.unwrap_model(model)
+        total, parts = packed_loss(model, inputs, causal_lm=bare)
+        self._parts = parts if self._parts is None else self._parts + parts
+        if num_items_in_batch is None:
+            num_items_in_batch = (inputs["shift_labels"] != IGNORED).sum()
+        # A step may hold nothing but flawed paths, which teach nothing: 0, not 0 / 0.
+        loss = total / torch.clamp(torch.as_tensor(num_items_in_batch), min=1e-6)
+        return (loss, None) if return_outputs else loss
+
+    def training_step(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """A batch forward and backward; what is not finite ends the run."""
         inputs = dict(inputs)
-        labels_BS, weights_BS = inputs.pop("shift_labels"), inputs.pop("loss_weights")
-        # Logits only where some example has a label: a long prompt costs no vocabulary-wide rows.
-        columns = (labels_BS != IGNORED).any(dim=0).nonzero()[:, 0]
-        outputs = model(**inputs, logits_to_keep=columns, use_cache=False)
-        labels_BS, weights_BS = labels_BS[:, columns], weights_BS[:, columns]
-        losses = F.cross_entropy(
-            outputs.logits.flatten(0, 1).float(),
-            labels_BS.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
+        index, work = inputs.pop(INDEX), inputs.pop(WORK)
+        self._step_batches.append(index)
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise self._diverged("loss", float(loss), [index])
+        self.meter.add(work)
+        return loss
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Any]], device: torch.device
+    ) -> Tensor | None:
+        """Labelled tokens of the step on all devices, divided by the number of devices.
+
+        Gradients are averaged over devices, so each one's share of the loss counts that often.
+        """
+        if not batch_samples:
+            return None
+        local = torch.stack([(b["shift_labels"] != IGNORED).sum() for b in batch_samples]).sum()
+        everywhere: Tensor = self.accelerator.reduce(local.to(device), "sum")
+        share: Tensor = everywhere / self.accelerator.num_processes
+        return share
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm, known before the optimiser uses it."""
+        norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        batches, self._step_batches = self._step_batches, []
+        if norm is not None and not torch.isfinite(torch.as_tensor(norm)).all():
+            raise self._diverged("gradient's norm", float(norm), batches)
+        return norm
+
+    def _diverged(self, what: str, value: float, indices: list[int]) -> Exception:
+        batches = self.train_dataset
+        assert isinstance(batches, Batches)
+        return diverged(what, value, self.state.global_step + 1, indices, batches, self._folder)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Counted by what sees what, not by the row's length."""
+        return int(training_flops(self.meter.config, inputs[WORK], self.meter.frozen))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the loss by part, and speed and memory."""
+        if "loss" in logs:
+            logs |= self._losses_by_part() | self.meter.read(self.accelerator)
+        super().log(logs, start_time)
+
+    def _losses_by_part(self) -> dict[str, float]:
+        parts, self._parts = self._parts, None
+        if parts is None:
+            return {}
+        sums = torch.stack(
+            [parts.paths, parts.path_tokens, parts.summary, parts.summary_tokens]
+        ).double()
+        paths, path_tokens, summary, summary_tokens = self.accelerator.reduce(sums, "sum").tolist()
+        found = {}
+        if path_tokens:
+            found["loss_paths"] = paths / path_tokens
+        if summary_tokens:
+            found["loss_summary"] = summary / summary_tokens
+        return found
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """In order: :class:`Batches` has drawn it already."""
+        batches: Any = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(batches)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._scratch or self.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write it aside; it gets its name once it is whole on the disk."""
+        name = f"{checkpoints.PREFIX}{self.state.global_step}"
+        with self.meter.paused():
+            self._scratch = self._folder / checkpoints.SCRATCH
+            try:
+                if self.args.should_save:
+                    shutil.rmtree(self._scratch, ignore_errors=True)
+                    self._scratch.mkdir()
+                self.accelerator.wait_for_everyone()
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    checkpoints.publish(self._scratch / name, self._folder, self._keep)
+                self.accelerator.wait_for_everyone()
+            except checkpoints.SAVING_ERRORS as error:
+                what = f"the checkpoint of step {self.state.global_step}"
+                raise checkpoints.not_saved(what, error, self._folder) from error
+            finally:
+                self._scratch = None
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights for resuming; of adapters nothing but the adapter."""
+        if not self.args.should_save:
+            return
+        options = {"save_embedding_layers": False} if is_peft(self.model) else {}
+        self.accelerator.unwrap_model(self.model).save_pretrained(
+            output_dir or self.args.output_dir, state_dict=state_dict, **options
         )
-        total = (losses * weights_BS.flatten()).sum()
-        count = num_items_in_batch
-        if count is None:
-            count = (labels_BS != IGNORED).sum()
-        # A batch may hold nothing but flawed paths, which teach nothing: 0, not 0 / 0.
-        loss = total / max(count, 1)
-        return (loss, outputs) if return_outputs else loss
 
+    def whole_weights(self) -> dict[str, Tensor]:
+        """The model's weights on this device, put together from all devices; all have to ask."""
+        weights: dict[str, Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return weights
 
-class StopOnSignal(TrainerCallback):
-    """SIGTERM and SIGINT: finish the step, save a checkpoint, stop. A second one stops at once."""
+    def merged_weights(self) -> dict[str, Tensor]:
+        """The same with adapters worked in, named as without them."""
+        weights = self.whole_weights()
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        return merged_weights(model, weights) if is_peft(model) else weights
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def __enter__(self) -> StopOnSignal:
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self.received is not None:
-            control.should_save = True
-            control.should_training_stop = True
-        return control
-
-
-def train(recipe: Recipe, output: Path, callbacks: tuple[TrainerCallback, ...] = ()) -> bool:
-    """Run a recipe; the finished model lies in ``output / "model"``.
-
-    A stage that is done is not repeated; one that was broken off goes on from its last checkpoint
-    with the same batches and losses as an unbroken run.
-
-    Returns:
-        True when all stages are done, False after SIGTERM; a rerun goes on.
-
-    Raises:
-        KeyboardInterrupt: after SIGINT, a checkpoint being saved; a rerun goes on.
-        UsageError: ``output`` holds a run of another recipe.
-    """
-    model, tokenizer = build_model(recipe.model, recipe.seed)
-    with StopOnSignal() as stop:
-        for number, stage in enumerate(recipe.stages):
-            folder = output / stage.name
-            _claim(folder, recipe, number)
-            if (folder / "done").exists():
-                model, tokenizer = load_model(folder / "model")
-                continue
-            _run_stage(recipe, stage, number, folder, model, tokenizer, (stop, *callbacks))
-            if stop.received == signal.SIGINT:
-                raise KeyboardInterrupt
-            if stop.received is not None:
-                return False
-            _save(model, tokenizer, folder / "model")
-            (folder / "done").touch()
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-    _save(model, tokenizer, output / "model")
-    return True
-
-
-def _run_stage(
-    recipe: Recipe,
-    stage: StageRecipe,
-    number: int,
-    folder: Path,
-    model: Any,
-    tokenizer: Any,
-    callbacks: tuple[TrainerCallback, ...],
-) -> None:
-    tokenizer.save_pretrained(folder / "tokenizer")
-    codec = PromptCodec.from_folder(folder / "tokenizer")
-    seed = recipe.seed * 1000 + number
-    prefix = str(recipe.model.parathinker.get("summary_prefix", ""))
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=stage.steps,
-        per_device_train_batch_size=1,
-        learning_rate=stage.learning_rate,
-        lr_scheduler_type=stage.lr_scheduler,
-        warmup_steps=stage.warmup_steps,
-        weight_decay=stage.weight_decay,
-        adam_beta2=stage.adam_beta2,
-        max_grad_norm=stage.max_grad_norm,
-        bf16=stage.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        save_steps=stage.save_steps,
-        save_total_limit=2,
-        logging_steps=stage.logging_steps,
-        report_to=["tensorboard"],
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        seed=seed,
-        disable_tqdm=True,
-    )
-    trainer = ParaThinkerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=Batches(stage, codec, seed, prefix),
-        data_collator=_only_item,
-        callbacks=list(callbacks),
-    )
-    for checkpoint in folder.glob("checkpoint-*"):
-        # The state is written last: without it the run was killed while saving.
-        if not (checkpoint / TRAINER_STATE_NAME).exists():
-            shutil.rmtree(checkpoint)
-    # disable_tqdm brings a callback that prints raw dicts; progress is the caller's to show.
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
+    def bare_model(self) -> Any:
+        """The transformers model inside all that trains it."""
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        return model.get_base_model() if is_peft(model) else model
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
     """The collator of a dataset whose items are batches."""
     return items[0]
-
-
-def _claim(folder: Path, recipe: Recipe, number: int) -> None:
-    """Refuse to go on with what another recipe began; stages not begun yet may change."""
-    recipe = dataclasses.replace(recipe, stages=recipe.stages[: number + 1])
-    marker = folder / "recipe.json"
-    if marker.exists() and parse_recipe(json.loads(marker.read_text("utf-8"))) != recipe:
-        raise UsageError(
-            f"{folder} was begun with a different recipe; give another --output, or delete it"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(dataclasses.asdict(recipe), indent=1), "utf-8")
-
-
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """One folder that this package, transformers and the hub understand."""
-    implementation = model.config._attn_implementation
-    model.config._attn_implementation = "sdpa"
-    model.save_pretrained(folder)
-    model.config._attn_implementation = implementation
-    tokenizer.save_pretrained(folder)
