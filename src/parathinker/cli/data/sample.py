@@ -170,13 +170,14 @@ def sample(
 ) -> None:
     """Sample paths of thought from a teacher. The same command goes on where it was stopped.
 
-    A store keeps to its questions, models, prompts and sampling settings; more questions and more
-    paths may come. Endpoints, keys, concurrency, prices and limits may change at any time.
+    A store keeps to its questions, models, prompts and sampling settings.
+    More questions and more paths may come; endpoints, keys, concurrency,
+    prices and limits may change at any time.
 
     \b
     Examples:
       parathinker data sample questions.jsonl -o samples.sqlite \\
-          --endpoint http://127.0.0.1:8000/v1 --model M --paths 8 --max-tokens 16384
+          --endpoint http://127.0.0.1:8000/v1 --model M --max-tokens 16384
       parathinker data sample questions.jsonl -o samples.sqlite \\
           --endpoint https://api.example.com/v1=M --api-key-env EXAMPLE_KEY \\
           --price-in 0.5 --price-out 2 --max-cost 100
