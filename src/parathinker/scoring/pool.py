@@ -27,7 +27,7 @@ START_S = 300.0
 """Seconds that a worker has to start and import what it needs."""
 _OUT_OF_TIME = int(getattr(signal, "SIGPROF", 0))
 """What ends a worker at its limit, see :mod:`parathinker.scoring.worker`."""
-WALL_FACTOR = 4
+WALL_FACTOR = 10
 """The limit is processor time; an answer may take so many times as long on the clock."""
 
 
