@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import example_files, recipe
 
-from parathinker.data.schema import Example, PathText, read_examples
+from parathinker.data.schema import Example, PathText, read_examples, write_examples
 from parathinker.errors import UsageError
 from parathinker.graph import Kind, ThoughtGraph
 from parathinker.prompt import PromptCodec
@@ -137,8 +137,6 @@ def _of_length(example: Example, _: random.Random) -> EncodedExample:
 def test_batches_hold_all_examples_and_no_more_than_they_may(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], seed: int
 ) -> None:
-    from parathinker.data.schema import write_examples
-
     file = tmp_path_factory.getbasetemp() / "lengths.jsonl"
     write_examples(file, [Example(str(n), (PathText("x"),)) for n in lengths])
     source = Epochs(
@@ -169,3 +167,18 @@ def test_a_row_may_mix_numbers_of_paths(tmp_path: Path, codec: PromptCodec) -> N
     )
     assert {kinds(e) for _, e in batches.source.fill(0, random.Random(0))} == {1, 2, 3}
     assert batches[0]["input_ids"].shape[0] == 1
+
+
+def test_a_forced_beginning_that_the_summary_has_already_is_there_once(
+    tmp_path: Path, codec: PromptCodec
+) -> None:
+    file = tmp_path / "examples.jsonl"
+    texts = ("It follows that: 4", "4")
+    write_examples(file, [Example("2 + 2?", (PathText("4"),), text) for text in texts])
+    batches = Batches(stage([str(file)]), codec, seed=0, summary_prefix="It follows that:")
+    written = {
+        codec.decode(encoded.tokens[-1])
+        for i in range(len(batches))
+        for _, encoded in batches.source.fill(i, random.Random(0))
+    }
+    assert written == {"It follows that: 4", "It follows that:4"}

@@ -122,6 +122,8 @@ def test_checkpoints_hold_the_adapter_only(tmp_path: Path, bases: Callable[..., 
     base = sum(w.numel() for w in load_file(bases() / "model.safetensors").values())
     saved = sum(w.numel() for w in load_file(checkpoint / "adapter_model.safetensors").values())
     assert saved < base / 2
+    # And it is an adapter that can be used as it is.
+    assert export_model(checkpoint, tmp_path / "made").merged
 
 
 def test_a_lora_run_resumes_exactly(tmp_path: Path, bases: Callable[..., Path]) -> None:

@@ -45,6 +45,15 @@ def test_a_run_that_was_stopped_goes_on_with_the_losses_of_an_unbroken_one(
     assert torch.equal(*states)
 
 
+def test_a_checkpoint_of_a_run_under_way_is_a_model_too(tmp_path: Path) -> None:
+    assert not train(recipe(), tmp_path, (Losses(stop_after=4),))
+    newest = max((tmp_path / "one").glob("checkpoint-*"), key=lambda c: c.stat().st_mtime)
+    params = ThinkingParams(paths=2, max_path_tokens=5, max_summary_tokens=5, seed=0)
+    assert len(ParaThinker.from_pretrained(newest).think("1 * 1", params).paths) == 2
+    stock = AutoModelForCausalLM.from_pretrained(newest)
+    assert stock(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     again = Losses()
     assert train(recipe(steps=2), tmp_path)

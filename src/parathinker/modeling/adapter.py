@@ -93,15 +93,8 @@ def add_adapter(
     return adapted
 
 
-def save_adapter(
-    model: Any, base: AdapterBase, folder: Path, weights: Mapping[str, Tensor] | None = None
-) -> None:
-    """Save an adapter without its base.
-
-    Args:
-        weights: the model's state if it cannot be read off the model, being spread over devices.
-    """
-    model.save_pretrained(folder, state_dict=weights, save_embedding_layers=False)
+def write_base(base: AdapterBase, folder: Path) -> None:
+    """Note beside an adapter what it goes on."""
     (folder / BASE_FILE).write_text(json.dumps(asdict(base), indent=1), "utf-8")
 
 

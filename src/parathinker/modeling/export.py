@@ -59,8 +59,8 @@ class ExportReport:
     largest_logit: float
 
 
-def write_model(folder: Path, weights: Mapping[str, Tensor], model: Any, tokenizer: Any) -> None:
-    """Write weights as a model's folder.
+def write_model(folder: Path, weights: Mapping[str, Tensor], model: Any) -> None:
+    """Write weights as a model's folder; the tokenizer is the caller's to add.
 
     Args:
         weights: by the names of the plain model; a head that is tied to the embedding is left out.
@@ -80,7 +80,6 @@ def write_model(folder: Path, weights: Mapping[str, Tensor], model: Any, tokeniz
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
     kept = {name: weight for name, weight in weights.items() if name not in tied}
     save_torch_state_dict(kept, folder, metadata={"format": "pt"})
-    tokenizer.save_pretrained(folder)
 
 
 def export_model(
@@ -119,7 +118,8 @@ def export_model(
         weights = {
             name: w.to(chosen) if w.is_floating_point() else w for name, w in weights.items()
         }
-        write_model(made, weights, plain, tokenizer)
+        write_model(made, weights, plain)
+        tokenizer.save_pretrained(made)
         parameters = sum(w.numel() for n, w in weights.items() if not _is_tied(n, config))
         del weights
         expected = probe(model, PromptCodec.from_folder(made))

@@ -104,7 +104,7 @@ class _PieceAttention(torch.autograd.Function):
                 out, lse, extra = work.kernel.forward(work.rectangle(piece))
                 ctx.extras.append(extra)
                 total_out, total_lse = (_runs(x, piece.queries) for x in (out_SHD, lse_SH))
-                if piece.causal:  # the first piece of these queries
+                if piece.causal:  # the first of these queries
                     total_out.copy_(out)
                     total_lse.copy_(lse)
                 else:
@@ -120,14 +120,17 @@ class _PieceAttention(torch.autograd.Function):
         q, k, v, out, lse_SH = ctx.saved_tensors
         work = _Work(q, k, v, ctx.layout, ctx.scale)
         out_SHD, grad_SHD = out.to(work.q_SHD.dtype), grad.to(work.q_SHD.dtype)
-        totals = [work.q_SHD.new_zeros(q.shape) for _ in range(3)]
+        totals = [work.q_SHD.new_empty(q.shape) for _ in range(3)]
         with torch.autocast(q.device.type, enabled=False):
             for piece, extra in zip(ctx.layout.pieces, ctx.extras, strict=True):
                 d_out, out, lse = (_runs(x, piece.queries) for x in (grad_SHD, out_SHD, lse_SH))
                 shares = work.kernel.backward(work.rectangle(piece), d_out, out, lse, extra)
                 blocks = (piece.queries, piece.keys, piece.keys)
                 for total, block, share in zip(totals, blocks, shares, strict=True):
-                    _runs(total, block).add_(share)
+                    if piece.causal:
+                        _runs(total, block).copy_(share)
+                    else:
+                        _runs(total, block).add_(share)
         dq, dk, dv = totals
         if k.shape[1] != q.shape[1]:
             dk, dv = (x.unflatten(1, (k.shape[1], -1)).sum(2) for x in (dk, dv))

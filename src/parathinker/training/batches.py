@@ -6,6 +6,7 @@ them changes nothing, and a run that goes on skips items without making them.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -62,6 +63,10 @@ class Batches(Dataset[dict[str, Any]]):
         self._seed, self._stage, self._codec = seed, stage, codec
 
         def encode(example: Example, rng: random.Random) -> EncodedExample:
+            if summary_prefix and example.summary is not None:
+                # Data may bring the forced beginning along; it is not to be there twice.
+                bare = example.summary.removeprefix(summary_prefix)
+                example = dataclasses.replace(example, summary=bare)
             return encode_example(example, codec, rng, summary_prefix)
 
         self.source: Drawn | Epochs

@@ -138,9 +138,11 @@ def layer_activations(config: DecoderConfig, compute: int, residual: int) -> int
     norms = 2 * hidden * (4 + residual + compute)
     if config.qk_norm:
         norms += (queries + keys) * (4 + compute)
+    # RoPE's cosines have the residual stream's dtype, and so have the queries and keys it turns.
+    turned = max(compute, residual)
     # Queries, keys and values as the kernel takes them; its output, in the order of heads and in
     # that of tokens; a float32 log-sum-exp a head.
-    attention = compute * (3 * queries + 2 * keys) + 4 * config.num_heads
+    attention = turned * (2 * queries + keys) + compute * (queries + keys) + 4 * config.num_heads
     # Gate and up, SiLU of the gate, and their product.
     mlp = 4 * compute * inner
     return norms + attention + mlp

@@ -15,7 +15,7 @@ from parathinker.modeling.thought_embedding import (
     load_thought_embeddings,
 )
 from parathinker.tokens import ControlTokens, add_control_tokens
-from parathinker.training import attention
+from parathinker.training import attention, flex
 from parathinker.training.recipe import ModelRecipe
 
 
@@ -49,7 +49,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
             bos_token_id=None,
             eos_token_id=control.summary_close,
             pad_token_id=control.pad,
-            attn_implementation=attention.NAME,
+            attn_implementation=attention_name(),
             **options,
         )
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -59,7 +59,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         )
     else:
         assert recipe.base is not None
-        options = {"dtype": recipe.dtype, "attn_implementation": attention.NAME}
+        options = {"dtype": recipe.dtype, "attn_implementation": attention_name()}
         if recipe.lora is not None and recipe.lora.quantize is not None:
             options |= _nf4()
         model, tokenizer = ready_model(
@@ -79,6 +79,13 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def attention_name() -> str:
+    """The attention to train with on this machine, by its name with transformers."""
+    import torch
+
+    return flex.NAME if torch.cuda.is_available() else attention.NAME
+
+
 def adapter_base(recipe: ModelRecipe) -> AdapterBase:
     """What an adapter that is trained by this recipe goes on."""
     assert recipe.base is not None
@@ -92,7 +99,7 @@ def continue_model(folder: Path, recipe: ModelRecipe) -> tuple[Any, Any]:
     """What an earlier stage of a recipe made, to train it further."""
     if recipe.lora is None:
         return load_model(folder, dtype=recipe.dtype)
-    options = {"dtype": recipe.dtype, "attn_implementation": attention.NAME}
+    options = {"dtype": recipe.dtype, "attn_implementation": attention_name()}
     if recipe.lora.quantize is not None:
         options |= _nf4()
     return load_adapter(folder, trainable=True, **options)
@@ -127,7 +134,7 @@ def _nf4() -> dict[str, Any]:
 
 
 def load_model(
-    folder: Path, attn_implementation: str = attention.NAME, dtype: str = "float32"
+    folder: Path, attn_implementation: str | None = None, dtype: str = "float32"
 ) -> tuple[Any, Any]:
     """A checkpoint as a transformers model, its thought embeddings attached where it has any.
 
@@ -143,7 +150,7 @@ def load_model(
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=attn_implementation,
+            attn_implementation=attn_implementation or attention_name(),
             use_safetensors=True,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

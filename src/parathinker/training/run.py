@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, get_scheduler
 
 from parathinker.errors import MissingExtraError, UsageError
-from parathinker.modeling.adapter import is_peft, save_adapter
+from parathinker.modeling.adapter import is_peft, write_base
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.export import TRAINING_FILE, write_model
 from parathinker.prompt import PromptCodec
@@ -162,6 +162,7 @@ class _Stage:
         self._trainer = ParaThinkerTrainer(
             Meter(config, recipe.model.lora is not None, self._peak),
             stage.keep_checkpoints,
+            self._add_papers,
             model=self._model,
             args=self._arguments(batches.steps),
             train_dataset=batches,
@@ -197,14 +198,20 @@ class _Stage:
         made, scratch = self._folder / "model", self._folder / checkpoints.SCRATCH
         shutil.rmtree(scratch, ignore_errors=True)
         if is_peft(self._model):
-            save_adapter(self._model, adapter_base(self._recipe.model), scratch, weights)
-            self._tokenizer.save_pretrained(scratch)
+            self._model.save_pretrained(scratch, state_dict=weights, save_embedding_layers=False)
         else:
-            write_model(scratch, weights, self._model, self._tokenizer)
-        asked = dataclasses.asdict(self._recipe)
-        (scratch / TRAINING_FILE).write_text(json.dumps({"recipe": asked}, indent=1), "utf-8")
+            write_model(scratch, weights, self._model)
+        self._add_papers(scratch)
         shutil.rmtree(made, ignore_errors=True)
         scratch.rename(made)
+
+    def _add_papers(self, folder: Path) -> None:
+        """Tokenizer, recipe, and which base an adapter goes on."""
+        self._tokenizer.save_pretrained(folder)
+        if self._recipe.model.lora is not None:
+            write_base(adapter_base(self._recipe.model), folder)
+        asked = dataclasses.asdict(self._recipe)
+        (folder / TRAINING_FILE).write_text(json.dumps({"recipe": asked}, indent=1), "utf-8")
 
     def _batches(self) -> Batches:
         """The main process counts the examples' tokens, the others read what it found."""

@@ -72,7 +72,8 @@ class SampleDuring(TrainerCallback):
         samples = self._samples
         shutil.rmtree(self._scratch, ignore_errors=True)
         try:
-            write_model(self._scratch, weights, self._trainer.bare_model(), self._tokenizer)
+            write_model(self._scratch, weights, self._trainer.bare_model())
+            self._tokenizer.save_pretrained(self._scratch)
             params = ThinkingParams(
                 paths=samples.paths,
                 max_path_tokens=samples.max_path_tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ class ParaThinkerTrainer(Trainer):
     Args:
         meter: measures speed.
         keep: checkpoints to keep.
+        add_papers: adds to a folder with weights what makes a model or an adapter of them.
         options: of ``Trainer``; ``train_dataset`` is a :class:`Batches`.
     """
 
     model_accepts_loss_kwargs = True
 
-    def __init__(self, meter: Meter, keep: int, **options: Any) -> None:
+    def __init__(
+        self, meter: Meter, keep: int, add_papers: Callable[[Path], None], **options: Any
+    ) -> None:
         super().__init__(data_collator=_only_item, **options)
         self.meter = meter
-        self._keep = keep
+        self._keep, self._add_papers = keep, add_papers
         self._folder = Path(str(self.args.output_dir))
         self._scratch: Path | None = None
         self._step_batches: list[int] = []
@@ -155,13 +159,15 @@ class ParaThinkerTrainer(Trainer):
                 self._scratch = None
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Weights for resuming; of adapters nothing but the adapter."""
+        """Weights for resuming, which others can open too; of adapters nothing but the adapter."""
         if not self.args.should_save:
             return
+        folder = str(output_dir or self.args.output_dir)
         options = {"save_embedding_layers": False} if is_peft(self.model) else {}
         self.accelerator.unwrap_model(self.model).save_pretrained(
-            output_dir or self.args.output_dir, state_dict=state_dict, **options
+            folder, state_dict=state_dict, **options
         )
+        self._add_papers(Path(folder))
 
     def whole_weights(self) -> dict[str, Tensor]:
         """The model's weights on this device, put together from all devices; all have to ask."""
