@@ -12,14 +12,13 @@ from parathinker.bench.adaptive import _equal_accuracy, _Outcome
 from parathinker.bench.figures import Column, Estimate, Spread, plain
 from parathinker.bench.flat import FlatRun
 from parathinker.bench.machine import Limits, Machine
-from parathinker.bench.roofline import Context, MatrixProducts, Roofline, matrix_shapes
+from parathinker.bench.roofline import Context, Roofline, matrix_shapes
 from parathinker.bench.setting import Bench, BenchOptions
 from parathinker.bench.targets import judge
 from parathinker.bench.workload import exactly, text_of
-from parathinker.engine.runner import TorchRunner, make_runner
+from parathinker.engine.runner import make_runner
 from parathinker.modeling.checkpoint import load_weights
 from parathinker.modeling.config import DecoderConfig
-from parathinker.modeling.decoder import Decoder
 from parathinker.modeling.folders import EMBEDDED
 from parathinker.prompt import PromptCodec
 
@@ -135,19 +134,18 @@ def test_a_flat_text_may_be_longer_than_the_context(random_model) -> None:
     assert FlatRun.time(bench.runner, 300) > 0
 
 
-def test_a_runner_that_times_its_own_products_is_asked(tiny_random_model) -> None:
-    class Timing(TorchRunner):
-        def matmul_seconds(self, rows: int) -> float:
-            return rows / 1000
-
-    config = DecoderConfig.from_folder(tiny_random_model)
-    weights = load_weights(tiny_random_model, config, torch.device("cpu"), torch.float32)
-    own = Timing(Decoder(config, weights))
-    assert MatrixProducts(own).seconds(8) == 0.008
-    assert MatrixProducts.is_own(own)
-    plain_runner = TorchRunner(Decoder(config, weights))
-    assert MatrixProducts.is_own(plain_runner)
-    assert MatrixProducts(plain_runner).seconds(8) > 0
+def test_the_compiled_kernels_say_what_their_matrix_products_take(tiny_random_model) -> None:
+    with ParaThinker.from_pretrained(tiny_random_model) as model:
+        before = model.load().products
+        answer = model.think("2 + 2?", exactly(3, 9, 4, seed=1))
+        after = model.load().products
+    if before is None:
+        pytest.skip("the kernels were not built, and PyTorch's are not timed")
+    assert after is not None
+    assert 3 not in before
+    # The first token of each path comes from the forward of the prompt.
+    assert after[3].forwards == 9 - 1
+    assert 0 < after[3].seconds < answer.timings.think_s
 
 
 def test_tokens_saved_are_read_off_at_equal_accuracy() -> None:

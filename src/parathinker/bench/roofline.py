@@ -1,17 +1,13 @@
-"""What a decode step has to read and compute at least, and how long its matrix products take."""
+"""What a decode step has to read and compute at least."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
-from parathinker.bench.machine import Limits, synchronize
+from parathinker.bench.machine import Limits
 from parathinker.engine.kv_pool import bytes_per_token
-from parathinker.engine.runner import Runner, TorchRunner
 from parathinker.modeling.config import DecoderConfig
 
 
@@ -55,48 +51,3 @@ class Roofline:
         seen = paths * (context.prompt + context.path)
         attention = 4 * c.num_layers * c.num_heads * c.head_dim * seen
         return limits.seconds(read + kv, 2 * paths * self._elements + attention)
-
-
-class MatrixProducts:
-    """Times a model's matrix products alone."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._timer: Callable[[int], float] = _own_timer(runner) or _LinearTimer(runner)
-
-    @staticmethod
-    def is_own(runner: Runner) -> bool:
-        """Whether what is timed is what the runner runs."""
-        return _own_timer(runner) is not None or isinstance(runner, TorchRunner)
-
-    def seconds(self, rows: int) -> float:
-        """Of all products of one forward of so many rows."""
-        return self._timer(rows)
-
-
-def _own_timer(runner: Runner) -> Callable[[int], float] | None:
-    """``matmul_seconds(rows)``, where a runner offers it."""
-    timer: Callable[[int], float] | None = getattr(runner, "matmul_seconds", None)
-    return timer
-
-
-class _LinearTimer:
-    """``F.linear`` on matrices of the model's shapes, as many of them."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._device = runner.device
-        self._weights = [
-            torch.full(shape, 0.01, device=runner.device, dtype=runner.dtype)
-            for shape in matrix_shapes(runner.config)
-        ]
-
-    @torch.inference_mode()
-    def __call__(self, rows: int) -> float:
-        widths = {weight.shape[1] for weight in self._weights}
-        dtype = self._weights[0].dtype
-        inputs = {w: torch.ones(rows, w, device=self._device, dtype=dtype) for w in widths}
-        synchronize(self._device)
-        began = time.perf_counter()
-        for weight in self._weights:
-            F.linear(inputs[weight.shape[1]], weight)
-        synchronize(self._device)
-        return time.perf_counter() - began

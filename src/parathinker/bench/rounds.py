@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from parathinker import Timings
 from parathinker.bench.machine import Limits
-from parathinker.bench.roofline import MatrixProducts
 from parathinker.bench.workload import exactly
+from parathinker.engine.native.runner import ProductTime
 
 if TYPE_CHECKING:
     from parathinker.bench.setting import Bench
-
-_PRODUCT_REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,12 @@ class Round:
     """What the machine could do around each job: the mean of a probe before and one after."""
     timings: dict[int, Timings]
     products_s: dict[int, float]
-    """Seconds of a step's matrix products alone; empty where the runner cannot tell."""
+    """Seconds of a step's matrix products; empty where the engine cannot tell."""
 
 
 def run_rounds(bench: Bench) -> list[Round]:
     """Measure."""
     sizes, question = bench.sizes, bench.question()
-    products = MatrixProducts(bench.runner) if MatrixProducts.is_own(bench.runner) else None
     bench.warm_up(bench.paths)
     rounds: list[Round] = []
     total = sizes.repeats * len(bench.paths)
@@ -46,12 +43,19 @@ def run_rounds(bench: Bench) -> list[Round]:
         for done, paths in enumerate(bench.paths, seed * len(bench.paths)):
             bench.progress("prompt, paths, summary", done, total)
             params = exactly(paths, sizes.path, sizes.summary, seed)
+            products = bench.model.load().products
             timings[paths] = bench.run(question, params)
             after = bench.machine.probe()
             limits[paths], before = before.mean(after), after
-            if products is not None:
-                times = (products.seconds(paths) for _ in range(_PRODUCT_REPEATS))
-                products_s[paths] = min(times)
+            since = bench.model.load().products
+            if products is not None and since is not None:
+                products_s[paths] = _mean(products, since, paths)
         rounds.append(Round(limits, timings, products_s))
     bench.progress("prompt, paths, summary", total, total)
     return rounds
+
+
+def _mean(before: dict[int, ProductTime], after: dict[int, ProductTime], tokens: int) -> float:
+    """Seconds of the matrix products of one forward of so many tokens, in between."""
+    began, ended = before.get(tokens, ProductTime()), after[tokens]
+    return (ended.seconds - began.seconds) / (ended.forwards - began.forwards)

@@ -6,7 +6,7 @@ A step is ``think_s`` shared out among all tokens of a path but the first, which
 from __future__ import annotations
 
 from parathinker.bench.figures import Column, Section, Spread
-from parathinker.bench.roofline import Context, MatrixProducts
+from parathinker.bench.roofline import Context
 from parathinker.bench.rounds import Round
 from parathinker.bench.setting import USUAL_PATHS, Bench
 from parathinker.bench.targets import judge
@@ -25,7 +25,7 @@ COLUMNS = (
 def measure(bench: Bench) -> Section:
     """The section."""
     rounds, sizes = bench.rounds, bench.sizes
-    own_products = MatrixProducts.is_own(bench.runner)
+    timed = all(r.products_s for r in rounds)
     section = Section("steps", "A decode step", COLUMNS)
     context = Context(sizes.prompt, sizes.path / 2)
 
@@ -38,7 +38,7 @@ def measure(bench: Bench) -> Section:
     for paths in bench.paths:
         over = Spread.of(step(r, paths) / roofline(r, paths) for r in rounds)
         other = None
-        if own_products:
+        if timed:
             other = Spread.of(100 * (1 - r.products_s[paths] / step(r, paths)) for r in rounds)
         width = None
         if 1 in bench.paths:
@@ -64,10 +64,10 @@ def measure(bench: Bench) -> Section:
         "max(bytes ÷ bandwidth, operations ÷ peak), with "
         f"{bench.roofline.weight_bytes / 1e6:,.0f} MB of weights read once, and keys and values"
     )
-    if not own_products:
+    if not timed:
         section.notes.append(
-            "the compiled kernels do not time their matrix products, so what else a step does is "
-            "not known"
+            "only the compiled kernels time their matrix products, so what else a step does is not "
+            "known"
         )
     if bench.why_no_roofline:
         section.notes.append(bench.why_no_roofline)

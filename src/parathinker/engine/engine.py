@@ -20,6 +20,7 @@ import numpy as np
 
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
 from parathinker.engine.kv_pool import KVPool, KVUsage
+from parathinker.engine.native.runner import ProductTime
 from parathinker.engine.placement import Placement, StepInput
 from parathinker.engine.request import EngineRequest, Event
 from parathinker.engine.runner import Runner
@@ -80,6 +81,8 @@ class EngineLoad:
     preemptions: int
     """How often a request had to give its memory back and compute it again, so far."""
     kv: KVUsage
+    products: dict[int, ProductTime] | None
+    """Matrix products by the number of tokens in a forward; None where they are not timed."""
 
 
 class Engine:
@@ -196,12 +199,13 @@ class Engine:
             for job in self._scheduler.running:
                 for block, count in job.placement.tokens_by_block():
                     tokens[block] = max(tokens.get(block, 0), count)
-            scheduler = self._scheduler
+            scheduler, products = self._scheduler, self._runner.products
             return EngineLoad(
                 len(scheduler.running),
                 len(scheduler.waiting),
                 scheduler.preemptions,
                 self._pool.usage(sum(tokens.values())),
+                None if products is None else dict(products),
             )
 
         return self._ask(look)

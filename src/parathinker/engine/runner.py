@@ -12,7 +12,7 @@ from parathinker.engine.attention import SegmentAttention
 from parathinker.engine.batch import ForwardBatch
 from parathinker.engine.kv_pool import KVPool
 from parathinker.engine.native import library
-from parathinker.engine.native.runner import NativeRunner, supports
+from parathinker.engine.native.runner import NativeRunner, ProductTime, supports
 from parathinker.engine.sampler import Sampled, SamplingRow, sample
 from parathinker.errors import UsageError
 from parathinker.modeling.checkpoint import DecoderWeights
@@ -29,6 +29,11 @@ class Runner(Protocol):
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def products(self) -> dict[int, ProductTime] | None:
+        """Matrix products by the number of tokens in a forward; None where they are not timed."""
+        ...
+
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:
         """Logits [R, V] in float32; keys and values of the batch's tokens go into the pool."""
         ...
@@ -40,6 +45,8 @@ class Runner(Protocol):
 
 class TorchRunner:
     """The decoder in plain PyTorch operations: any device, any dtype."""
+
+    products = None
 
     def __init__(self, decoder: Decoder) -> None:
         self.config, self.device, self.dtype = decoder.config, decoder.device, decoder.dtype

@@ -14,7 +14,7 @@ from pathlib import Path
 
 SWITCH = "PARATHINKER_NATIVE"
 """Environment variable: 0 switches the library off, the name of a build insists on that one."""
-_ABI = 2
+_ABI = 3
 _BUILDS = ("generic", "avx2", "avx512")
 """Each runs wherever the next one does."""
 
@@ -39,6 +39,7 @@ class Batch(ctypes.Structure):
         *((name, c_void_p) for name in ("row_tokens", "read", "blocks")),
         ("pool_blocks", c_int64),
         *((name, c_void_p) for name in ("keys", "values", "cosines", "sines", "logits")),
+        ("products_seconds", c_double),
     )
 
 
@@ -168,7 +169,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.pt_set_threads.argtypes = [c_void_p, c_int]
     library.pt_forward.argtypes = [c_void_p, POINTER(Batch)]
     library.pt_sample.argtypes = [c_void_p, POINTER(Sampling)]
-    library.pt_matmul_seconds.argtypes = [c_void_p, c_int]
-    library.pt_matmul_seconds.restype = c_double
     library.pt_read_bandwidth.argtypes = [c_int64, c_int]
     library.pt_read_bandwidth.restype = c_double

@@ -12,6 +12,7 @@ import ctypes
 import os
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -29,7 +30,6 @@ from parathinker.modeling.rope import RotaryEmbedding
 WeightFormat = Literal["float32", "int8"]
 _MAX_HEAD_DIM = 1024
 _FIRST_POSITIONS = 2048
-_TIMINGS = 4
 
 
 class Pool(Protocol):
@@ -37,6 +37,18 @@ class Pool(Protocol):
 
     keys_LBKDT: Tensor
     values_LBKTD: Tensor
+
+
+@dataclass(frozen=True)
+class ProductTime:
+    """What matrix products took, so far."""
+
+    forwards: int = 0
+    seconds: float = 0.0
+
+    def plus(self, seconds: float) -> ProductTime:
+        """With one more forward."""
+        return ProductTime(self.forwards + 1, self.seconds + seconds)
 
 
 def supports(config: DecoderConfig) -> bool:
@@ -66,6 +78,7 @@ class NativeRunner:
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.weight_format = weight_format
         self.threads = threads or usable_processors()
+        self.products: dict[int, ProductTime] = {}
         self._library = library.load()
         self._embedding = _plain(weights.embedding)
         self._rope = RotaryEmbedding(config, self.device)
@@ -126,6 +139,8 @@ class NativeRunner:
             **{name: array.ctypes.data for name, array in arrays.items()},
         )
         library.check(self._library.pt_forward(self._model, request))
+        before = self.products.get(request.tokens, ProductTime())
+        self.products[request.tokens] = before.plus(request.products_seconds)
         return logits_RV
 
     def sample(self, logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
@@ -158,15 +173,6 @@ class NativeRunner:
         )
         library.check(self._library.pt_sample(self._model, request))
         return [Sampled(one.token, one.logprob, bool(one.sound)) for one in asked]
-
-    def matmul_seconds(self, rows: int) -> float:
-        """Time of all matrix products of a forward of so many tokens, all logits wanted."""
-        # The least of some, because whatever else happens meanwhile only makes it longer.
-        measured = [
-            float(self._library.pt_matmul_seconds(self._model, rows)) for _ in range(_TIMINGS)
-        ]
-        library.check(0 if min(measured) >= 0 else -1)
-        return min(measured)
 
     def _take_layer(self, layer: int, w: LayerWeights) -> None:
         self._take_matrix(layer, library.Matrix.QKV, w.qkv, w.qkv_bias)

@@ -65,18 +65,12 @@ int pt_set_threads(void* model, int threads) {
   return guarded([&] { model_of(model).set_threads(threads); });
 }
 
-int pt_forward(void* model, const pt_batch* batch) {
-  return guarded([&] { model_of(model).forward(*batch); });
+int pt_forward(void* model, pt_batch* batch) {
+  return guarded([&] { batch->products_seconds = model_of(model).forward(*batch); });
 }
 
 int pt_sample(void* model, const pt_sampling* sampling) {
   return guarded([&] { model_of(model).sample(*sampling); });
-}
-
-double pt_matmul_seconds(void* model, int tokens) {
-  double found = -1;
-  guarded([&] { found = model_of(model).matmul_seconds(tokens); });
-  return found;
 }
 
 double pt_read_bandwidth(int64_t bytes, int threads) {

@@ -8,7 +8,7 @@
 #define PT_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with every struct or function here; library.py refuses another one.
-constexpr int PT_ABI = 2;
+constexpr int PT_ABI = 3;
 
 enum pt_matrix { PT_QKV, PT_OUTPUT, PT_GATE_UP, PT_DOWN, PT_HEAD };
 
@@ -41,6 +41,7 @@ struct pt_batch {
   const float* cosines;  // [positions, head_dim / 2]
   const float* sines;
   float* logits;  // [rows, vocab]
+  double products_seconds;  // result: of this forward's matrix products
 };
 
 struct pt_sampling_row {
@@ -72,10 +73,7 @@ PT_EXPORT int pt_set_matrix(
     void* model, int layer, int kind, const float* rows, const float* bias);
 PT_EXPORT int pt_set_vector(void* model, int layer, int kind, const float* values, int count);
 PT_EXPORT int pt_set_threads(void* model, int threads);
-PT_EXPORT int pt_forward(void* model, const pt_batch* batch);
+PT_EXPORT int pt_forward(void* model, pt_batch* batch);
 PT_EXPORT int pt_sample(void* model, const pt_sampling* sampling);
-// Seconds that all matrix products of a forward of so many tokens take, and nothing else; negative
-// on an error.
-PT_EXPORT double pt_matmul_seconds(void* model, int tokens);
 // Bytes a second at which so many threads read an area of this size.
 PT_EXPORT double pt_read_bandwidth(int64_t bytes, int threads);

@@ -1,7 +1,6 @@
 #include "model.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -148,11 +147,12 @@ Pool& Model::pool() {
   return *pool_;
 }
 
-void Model::forward(const pt_batch& batch) {
+double Model::forward(const pt_batch& batch) {
   std::lock_guard<std::mutex> lock(mutex_);
   check(batch);
-  if (batch.tokens == 0) return;
+  if (batch.tokens == 0) return 0;
   Busy busy(pool());
+  products_ = {};
   start(batch);
   for (int layer = 0; layer < config_.layers; layer++) {
     make_heads(batch, layer);
@@ -160,6 +160,7 @@ void Model::forward(const pt_batch& batch) {
     if (layer + 1 < config_.layers || batch.rows > 0) attend_and_mlp(batch, layer);
   }
   if (batch.rows > 0) write_logits(batch);
+  return std::chrono::duration<double>(products_).count();
 }
 
 void Model::check(const pt_batch& batch) const {
@@ -215,7 +216,7 @@ void Model::make_heads(const pt_batch& batch, int layer) {
   const Layer& w = layers_[layer];
   const int tokens = static_cast<int>(batch.tokens);
   pack_normed(tokens, x_.get(), w.input_norm);
-  run_linear(*pool_, w.qkv, packed_, Epilogue::store, qkv_.get(), qkv_width_, &w.output);
+  multiply(w.qkv, Epilogue::store, qkv_.get(), qkv_width_, &w.output);
   const size_t layer_size =
       static_cast<size_t>(batch.pool_blocks) * config_.kv_heads * config_.head_dim * BLOCK_TOKENS;
   float* keys = batch.keys + layer * layer_size;
@@ -269,14 +270,11 @@ void Model::attend_and_mlp(const pt_batch& batch, int layer) {
       *pool_, batch.keys + layer * layer_size, batch.values + layer * layer_size, qkv_.get(),
       qkv_width_, attended_.get());
   pack(tokens, attended_.get(), heads_width_);
-  run_linear(
-      *pool_, w.output, packed_, Epilogue::residual, x_.get(), config_.hidden, &w.gate_up);
+  multiply(w.output, Epilogue::residual, x_.get(), config_.hidden, &w.gate_up);
   pack_normed(tokens, x_.get(), w.post_norm);
-  run_linear(
-      *pool_, w.gate_up, packed_, Epilogue::silu, hidden_.get(), config_.intermediate, &w.down);
+  multiply(w.gate_up, Epilogue::silu, hidden_.get(), config_.intermediate, &w.down);
   pack(tokens, hidden_.get(), config_.intermediate);
-  run_linear(
-      *pool_, w.down, packed_, Epilogue::residual, x_.get(), config_.hidden, &following);
+  multiply(w.down, Epilogue::residual, x_.get(), config_.hidden, &following);
 }
 
 void Model::write_logits(const pt_batch& batch) {
@@ -288,7 +286,7 @@ void Model::write_logits(const pt_batch& batch) {
         chosen_.get() + static_cast<size_t>(r) * E,
         x_.get() + static_cast<size_t>(batch.row_tokens[r]) * E, E * sizeof(float));
   pack_normed(rows, chosen_.get(), norm_);
-  run_linear(*pool_, head_, packed_, Epilogue::store, batch.logits, config_.vocab, nullptr);
+  multiply(head_, Epilogue::store, batch.logits, config_.vocab, nullptr);
 }
 
 void Model::pack_normed(int rows, const float* from, const std::vector<float>& weight) {
@@ -312,37 +310,11 @@ void Model::pack(int rows, const float* from, int k) {
   });
 }
 
-double Model::matmul_seconds(int tokens) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const int E = config_.hidden, widest = std::max({qkv_width_, config_.intermediate, config_.vocab});
-  const std::vector<float> ones(
-      static_cast<size_t>(tokens) * std::max({E, heads_width_, config_.intermediate}), 1.0f);
-  std::vector<float> out(static_cast<size_t>(tokens) * widest);
-  Activations of_hidden, of_heads, of_intermediate;
-  const std::pair<Activations*, int> packed[] = {
-      {&of_hidden, E}, {&of_heads, heads_width_}, {&of_intermediate, config_.intermediate}};
-  for (const auto& [activations, k] : packed) {
-    activations->prepare(format_of(config_), tokens, k);
-    for (int block = 0; block < activations->blocks(); block++)
-      activations->pack(
-          block, ones.data() + static_cast<size_t>(block) * activations->block() * k, k);
-  }
-  Busy busy(pool());
+void Model::multiply(
+    const Linear& by, Epilogue epilogue, float* out, int stride, const Linear* following) {
   const auto began = std::chrono::steady_clock::now();
-  const auto run = [&](const Linear& l, const Activations& x, Epilogue epilogue, int stride,
-                       const Linear* following) {
-    run_linear(*pool_, l, x, epilogue, out.data(), stride, following);
-  };
-  for (size_t i = 0; i < layers_.size(); i++) {
-    const Layer& w = layers_[i];
-    const Linear& next = i + 1 < layers_.size() ? layers_[i + 1].qkv : head_;
-    run(w.qkv, of_hidden, Epilogue::store, qkv_width_, &w.output);
-    run(w.output, of_heads, Epilogue::store, E, &w.gate_up);
-    run(w.gate_up, of_hidden, Epilogue::silu, config_.intermediate, &w.down);
-    run(w.down, of_intermediate, Epilogue::store, E, &next);
-  }
-  run(head_, of_hidden, Epilogue::store, config_.vocab, nullptr);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  run_linear(*pool_, by, packed_, epilogue, out, stride, following);
+  products_ += std::chrono::steady_clock::now() - began;
 }
 
 void Model::sample(const pt_sampling& sampling) {

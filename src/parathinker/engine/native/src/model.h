@@ -2,6 +2,7 @@
 // computes the same.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -21,9 +22,9 @@ class Model {
   void set_matrix(int layer, int kind, const float* rows, const float* bias);
   void set_vector(int layer, int kind, const float* values, int count);
   void set_threads(int threads);
-  void forward(const pt_batch& batch);
+  // Returns the seconds that its matrix products took.
+  double forward(const pt_batch& batch);
   void sample(const pt_sampling& sampling);
-  double matmul_seconds(int tokens);
 
  private:
   struct Layer {
@@ -42,6 +43,9 @@ class Model {
   void write_logits(const pt_batch& batch);
   void pack_normed(int rows, const float* from, const std::vector<float>& weight);
   void pack(int rows, const float* from, int k);
+  // A matrix product of what is packed, on the clock.
+  void multiply(
+      const Linear& by, Epilogue epilogue, float* out, int stride, const Linear* following);
 
   const pt_config config_;
   const int heads_width_, qkv_width_;
@@ -52,6 +56,7 @@ class Model {
   int threads_ = 1;
   std::unique_ptr<Pool> pool_;
   std::mutex mutex_;
+  std::chrono::steady_clock::duration products_{};  // of the forward under way
 
   Attention attention_;
   Activations packed_;
