@@ -103,6 +103,7 @@ def reference_logits(
     drop_round: int | None = None,
     drop_turn: int | None = None,
     earlier_paths: bool = False,
+    chained_paths: bool = False,
 ) -> list[Tensor]:
     """Logits [tokens, V] of each segment of an answer's own turn, recomputed in one go.
 
@@ -110,7 +111,7 @@ def reference_logits(
     that follows token k. The keywords break one thing each, for negative controls: ``drop_path``
     hides that path (1-based) from its round's summary, ``drop_round`` that round's paths from later
     rounds, ``drop_turn`` that turn (0-based) from later ones; ``earlier_paths`` shows paths of
-    earlier turns to later ones.
+    earlier turns to later ones, ``chained_paths`` each path of a round to those behind it.
     """
     tokens = conversation(answer)
 
@@ -120,6 +121,8 @@ def reference_logits(
                 return False
             if key.round < query.round and key.round == drop_round:
                 return False
+            if chained_paths and query.kind == PATH and key.round == query.round:
+                return key.path < query.path
         if key.turn < query.turn and key.turn == drop_turn:
             return False
         if earlier_paths and key.kind == PATH and key.turn < query.turn:

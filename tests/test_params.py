@@ -32,6 +32,7 @@ BAD = {
     "summary_temperature": ([-1, math.nan, math.inf, "0"], "0 or more, and finite"),
     "top_p": ([0, 0.0, -0.5, 1.01, math.nan, None, "1", True], "above 0, at most 1"),
     "min_p": ([-0.01, 1.1, math.nan, None, "0"], "from 0 to 1"),
+    "top_logprobs": ([-1, 0.5, None, "5", True], "a whole number from 0"),
     "top_k": ([-1, 0.5, None, "5", True], "a whole number from 0"),
     "repetition_penalty": ([0, -1.0, math.nan, math.inf, None, "1", True], "above 0, and finite"),
     "frequency_penalty": ([math.nan, math.inf, None, "0", True], A_NUMBER),
@@ -40,7 +41,10 @@ BAD = {
     "logprobs": ([1, 0, None, "yes"], "true or false"),
     "stop": ([("",), ("a", 3), "", 5, None, [None], b"ab", {"a": 1}], "non-empty texts"),
     "stop_token_ids": ([5, (-1,), [1.0], ["a"], None, (True,), {3}], "token ids"),
-    "path_prefix": ([3, ("a",), ("a",) * 9, [1] * 8, b"a"], "a text, or one for each of 8 paths"),
+    "path_prefix": (
+        [3, ("a",), ("a",) * 9, [1] * 8, [[-1]] * 8, [[True]] * 8, b"a"],
+        "a text, or one for each of 8 paths",
+    ),
     "summary_prefix": ([3, ["So"], b"So"], "a text"),
 }
 

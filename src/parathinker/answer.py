@@ -23,6 +23,9 @@ class Path:
     """Log-softmax of the raw logits at each token; None where the token was forced."""
     finish_reason: str
     """``stop``: it closed by itself; ``length``: out of tokens; ``cut``: others finished first."""
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    """With ``ThinkingParams.top_logprobs``: at each token the likeliest ids and their
+    log-probabilities, the likeliest first; nothing where the token was forced."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Summary:
     token_ids: list[int]
     logprobs: list[float | None]
     finish_reason: str
+    top_logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class PathToken:
     text: str
     logprob: float | None
     round: int = 1
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+    """With ``ThinkingParams.top_logprobs``: as in :class:`Path`."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ class SummaryToken:
     text: str
     logprob: float | None
     round: int = 1
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ KV reuse and position ids are read off this module and computed nowhere else.
 - The thought id picks the row of the thought embedding: 0 for prompt and summary, i for the path
   that opens with ``<think i>``.
 
+What parallel thinking gains by that is measured against two other graphs of the same tokens, see
+:class:`Layout`.
+
 Sequential reasoning is a chain; parallel paths hang under one prompt; a summary has the prompt
 and its paths as parents; further rounds and further prompts hang under a summary.
 """
@@ -30,6 +33,17 @@ class Kind(str, Enum):
     PROMPT = "prompt"
     PATH = "path"
     SUMMARY = "summary"
+
+
+class Layout(str, Enum):
+    """How the paths of a round lie beside each other."""
+
+    PARALLEL = "parallel"
+    """All under the same parent, at the same positions, unseen by each other."""
+    FLAT_POSITIONS = "flat-positions"
+    """Unseen by each other, but each at positions of its own, behind the one before."""
+    CHAIN = "chain"
+    """Each under the one before: one flat causal text, as a re-prefill of all paths reads it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,8 @@ class ThoughtGraph:
     """
 
     segments: list[Segment] = field(default_factory=list)
+    flat_positions: bool = False
+    """Against the rule above, each segment starts where the one before it in the order ends."""
     _visible: list[tuple[int, ...]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -139,8 +155,9 @@ class ThoughtGraph:
     def _ends(self, count: int) -> list[int]:
         """End positions of the first ``count`` segments."""
         ends: list[int] = []
-        for segment in self.segments[:count]:
-            ends.append(max((ends[p] for p in segment.parents), default=0) + segment.length)
+        for index, segment in enumerate(self.segments[:count]):
+            behind = range(index)[-1:] if self.flat_positions else segment.parents
+            ends.append(max((ends[i] for i in behind), default=0) + segment.length)
         return ends
 
     def thought_ids(self) -> list[int]:

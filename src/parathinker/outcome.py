@@ -44,9 +44,16 @@ class Narrator:
             text = self._streams[key].push(event.token_id, event.last)
             logprob = event.logprob if self._prepared.params.logprobs else None
             if event.thought_id:
-                yield PathToken(event.thought_id, event.token_id, text, logprob, event.round)
+                yield PathToken(
+                    event.thought_id,
+                    event.token_id,
+                    text,
+                    logprob,
+                    event.round,
+                    event.top_logprobs,
+                )
             else:
-                yield SummaryToken(event.token_id, text, logprob, event.round)
+                yield SummaryToken(event.token_id, text, logprob, event.round, event.top_logprobs)
 
     def close(self, running: RunningRequest) -> Done:
         """The last event."""
@@ -94,6 +101,7 @@ class Narrator:
             segment.token_ids,
             self._logprobs(segment),
             segment.finish_reason or "",
+            self._likeliest(segment),
         )
 
     def _summary(self, segment: LiveSegment) -> Summary:
@@ -102,8 +110,14 @@ class Narrator:
             segment.token_ids,
             self._logprobs(segment),
             segment.finish_reason or "",
+            self._likeliest(segment),
         )
 
     def _logprobs(self, segment: LiveSegment) -> list[float | None]:
         wanted = self._prepared.params.logprobs
         return segment.logprobs if wanted else [None] * len(segment.logprobs)
+
+    def _likeliest(self, segment: LiveSegment) -> list[list[tuple[int, float]]]:
+        if not self._prepared.params.top_logprobs:
+            return []
+        return [list(likeliest) for likeliest in segment.likeliest]

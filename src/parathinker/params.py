@@ -27,6 +27,7 @@ _INTEGERS = {
     "min_summary_tokens": 0,
     "rounds": 1,
     "top_k": 0,
+    "top_logprobs": 0,
     "seed": 0,
     "budget": 1,
 }
@@ -89,12 +90,15 @@ class ThinkingParams:
     """Same seed, same answer; None draws one, which the answer names."""
     logprobs: bool = True
     """Report each token's log-probability under the raw logits."""
+    top_logprobs: int = 0
+    """Report so many likeliest tokens wherever one was chosen, with their log-probabilities."""
     stop: tuple[str, ...] = ()
     """Texts that end a path or the summary once they appear in it."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end a path or the summary, like its closing token."""
-    path_prefix: str | tuple[str, ...] | None = None
-    """Text that every path begins with, forced; or one for each path. It counts as the path's."""
+    path_prefix: str | tuple[str | tuple[int, ...], ...] | None = None
+    """Text that every path begins with, forced; or one for each path, each a text or token ids. It
+    counts as the path's."""
     summary_prefix: str | None = None
     """Text that the summary begins with, forced."""
     budget: int | None = None
@@ -135,16 +139,18 @@ class ThinkingParams:
         if not _all_of(stop, str) or "" in stop:
             raise _error("stop", stop, "non-empty texts")
         object.__setattr__(self, "stop", tuple(stop))
-        if not _all_of(self.stop_token_ids, int) or any(t < 0 for t in self.stop_token_ids):
+        if not _are_tokens(self.stop_token_ids):
             raise _error("stop_token_ids", self.stop_token_ids, "token ids")
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         prefix: Any = self.path_prefix
         if prefix is None or isinstance(prefix, str):
             return
-        if not _all_of(prefix, str) or len(prefix) != self.paths:
-            each = "" if self.paths == AUTO else f", or one for each of {self.paths} paths"
-            raise _error("path_prefix", prefix, f"a text{each}")
-        object.__setattr__(self, "path_prefix", tuple(prefix))
+        listed = isinstance(prefix, (list, tuple)) and len(prefix) == self.paths
+        if not listed or not all(isinstance(p, str) or _are_tokens(p) for p in prefix):
+            each = f", or one for each of {self.paths} paths, texts or lists of token ids"
+            raise _error("path_prefix", prefix, f"a text{'' if self.paths == AUTO else each}")
+        one_each = (p if isinstance(p, str) else tuple(p) for p in prefix)
+        object.__setattr__(self, "path_prefix", tuple(one_each))
 
     def _check_together(self) -> None:
         """What depends on several fields."""
@@ -180,6 +186,11 @@ def _all_of(values: Any, kind: type) -> bool:
     return isinstance(values, (list, tuple)) and all(
         isinstance(value, kind) and not isinstance(value, bool) for value in values
     )
+
+
+def _are_tokens(values: Any) -> bool:
+    """Whether it is a list or tuple of what may be token ids."""
+    return _all_of(values, int) and all(value >= 0 for value in values)
 
 
 def _integer(name: str, value: Any, least: int, allowed: str | None = None) -> None:

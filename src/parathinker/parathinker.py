@@ -17,6 +17,7 @@ from parathinker.engine.engine import Engine, EngineLoad, EngineOptions
 from parathinker.engine.memory import kv_blocks
 from parathinker.engine.runner import WEIGHT_FORMATS, Runner, make_runner
 from parathinker.errors import CheckpointError, UsageError
+from parathinker.graph import Layout
 from parathinker.modeling.checkpoint import load_weights
 from parathinker.modeling.config import DecoderConfig, read_json_object
 from parathinker.modeling.folders import resolve_model
@@ -64,6 +65,7 @@ class ParaThinker:
         dtype: str = "auto",
         *,
         weights: str = "auto",
+        thought_embeddings: bool = True,
         kv_cache_memory: int | float | str | None = None,
         max_batch_tokens: int | None = None,
         threads: int | None = None,
@@ -77,6 +79,7 @@ class ParaThinker:
             dtype: ``float32``, ``bfloat16``, or ``auto`` (float32 on CPU, else bfloat16).
             weights: how matrices are kept: ``auto`` (as ``dtype``), ``float32``, or ``int8`` (on
                 CPUs: a quarter of the memory and much faster, a little less exact).
+            thought_embeddings: False leaves them out, to see what they are worth.
             kv_cache_memory: most memory for keys and values: bytes, a text such as ``"2GiB"``, or
                 a share of memory as a float. By default a quarter of the memory.
             max_batch_tokens: tokens of a forward; longer prompts are read in several, so that
@@ -106,6 +109,8 @@ class ParaThinker:
         codec = PromptCodec.from_folder(folder)
         blocks = kv_blocks(kv_cache_memory, config, target, types[dtype])
         loaded = load_weights(folder, config, target, types[dtype])
+        if not thought_embeddings:
+            loaded = loaded.without_thoughts()
         rows = loaded.thought_rows
         if rows is not None and rows <= codec.control.max_paths:
             raise CheckpointError(
@@ -252,6 +257,8 @@ class ParaThinker:
         questions: Sequence[str],
         paths: Sequence[Sequence[Sequence[int]]],
         params: ThinkingParams | None = None,
+        *,
+        layout: str = "parallel",
     ) -> list[Answer]:
         """Answer questions from paths that are given, not thought.
 
@@ -261,6 +268,9 @@ class ParaThinker:
         Args:
             paths: for each question, for each path, its token ids as in ``Path.token_ids`` (the
                 opening and closing tokens may be left out); a path may be empty.
+            layout: how the summary finds them. ``parallel``, as they are thought; or, to see what
+                that is worth, ``flat-positions``, each at positions behind the one before; or
+                ``chain``, one causal text in which each path reads those before it.
 
         Raises:
             UsageError: as :meth:`think`; or the numbers of questions and paths disagree, or a token
@@ -268,8 +278,11 @@ class ParaThinker:
         """
         if len(paths) != len(questions):
             raise UsageError(f"{len(questions)} questions need as many lists of paths")
+        layouts = [one.value for one in Layout]
+        if layout not in layouts:
+            raise UsageError(f"layout should be one of {', '.join(layouts)}; got {layout!r}")
         prepared = [
-            self._preparer.with_paths(question, params or ThinkingParams(), given)
+            self._preparer.with_paths(question, params or ThinkingParams(), given, Layout(layout))
             for question, given in zip(questions, paths, strict=True)
         ]
         done = run_all(self._engine, prepared)

@@ -23,7 +23,7 @@ from parathinker.engine.request import (
     Tokens,
 )
 from parathinker.errors import CheckpointError, UsageError
-from parathinker.graph import Kind, ThoughtGraph
+from parathinker.graph import Kind, Layout, ThoughtGraph
 from parathinker.modeling.config import DecoderConfig
 from parathinker.params import (
     AUTO,
@@ -121,6 +121,7 @@ class Preparer:
             top_k=params.top_k,
             top_p=params.top_p,
             min_p=params.min_p,
+            top_logprobs=min(params.top_logprobs, self._config.vocab_size),
             seed=seed,
             path_prefixes=path_prefixes,
             continuation=tuple(codec.encode_text(params.continuation or "")),
@@ -146,12 +147,17 @@ class Preparer:
         return Prepared(request, resolved, after)
 
     def with_paths(
-        self, question: object, params: ThinkingParams, paths: Sequence[Sequence[int]]
+        self,
+        question: object,
+        params: ThinkingParams,
+        paths: Sequence[Sequence[int]],
+        layout: Layout = Layout.PARALLEL,
     ) -> Prepared:
         """The same for paths that are given, not thought.
 
         Raises:
-            UsageError: as :meth:`prepare`; or a token id is not in the vocabulary.
+            UsageError: as :meth:`prepare`; or a token id is not in the vocabulary; or the paths do
+                not fit the context one behind another, where the layout puts them so.
         """
         control, vocabulary = self._codec.control.ids, self._config.vocab_size
         bodies = tuple(tuple(t for t in path if t not in control) for path in paths)
@@ -174,10 +180,23 @@ class Preparer:
             budget=None,
         )
         found = self.prepare(question, given)
-        request = dataclasses.replace(found.request, given_paths=bodies)
+        request = dataclasses.replace(found.request, given_paths=bodies, layout=layout)
+        if layout is not Layout.PARALLEL:
+            self._check_flat(request)
         return dataclasses.replace(found, request=request)
 
     # -- pieces ---------------------------------------------------------------------------------
+
+    def _check_flat(self, request: EngineRequest) -> None:
+        """Paths one behind another must fit the context, as the parallel ones were found to."""
+        tokens = len(request.prompt) + sum(len(body) + 2 for body in request.given_paths or ())
+        tokens += 1 + len(request.summary_prefix) + request.summary.max_tokens
+        if tokens > self._config.max_context:
+            raise UsageError(
+                f"{len(request.thought_ids)} paths one behind another do not fit: with prompt and "
+                f"summary they take {tokens} tokens, and this model's context has "
+                f"{self._config.max_context}"
+            )
 
     def _thought_ids(self, params: ThinkingParams) -> Tokens:
         most = self._codec.control.max_paths
@@ -216,7 +235,21 @@ class Preparer:
             return ()
         if isinstance(prefix, str):
             return (tuple(self._codec.encode_text(prefix)),) * count
-        return tuple(tuple(self._codec.encode_text(text)) for text in prefix)
+        return tuple(
+            tuple(self._codec.encode_text(one)) if isinstance(one, str) else self._checked(one)
+            for one in prefix
+        )
+
+    def _checked(self, prefix: Tokens) -> Tokens:
+        """Token ids that the caller wants a path to begin with."""
+        control, vocabulary = self._codec.control.ids, self._config.vocab_size
+        for token in prefix:
+            if token >= vocabulary or token in control:
+                raise UsageError(
+                    f"token ids in path_prefix should be below {vocabulary}, and no control "
+                    f"tokens; got {token}"
+                )
+        return prefix
 
     def _check_path_prefixes(
         self, params: ThinkingParams, prefixes: Sequence[Tokens], path_tokens: int

@@ -25,7 +25,7 @@ from parathinker.engine.placement import Placement, StepInput
 from parathinker.engine.request import EngineRequest, Event
 from parathinker.engine.runner import Runner
 from parathinker.engine.running import RunningRequest
-from parathinker.engine.sampler import Sampled
+from parathinker.engine.sampler import Sampled, with_likeliest
 from parathinker.engine.scheduler import Job, Scheduler
 from parathinker.errors import CapacityError, EngineError, NumericalError, ParaThinkerError
 from parathinker.tokens import ControlTokens
@@ -314,6 +314,8 @@ class Engine:
             logits_RV = self._runner.forward(batch, self._pool)
             rows = [row for job, step in work if step.rows for row in job.running.sampling()]
             chosen = self._runner.sample(logits_RV, rows) if rows else []
+            counts = [job.running.request.top_logprobs for job, step in work for _ in step.rows]
+            chosen = with_likeliest(chosen, logits_RV, counts)
         except Exception as error:
             # Whose fault it was cannot be told; those who come next find an engine in order.
             for job, _ in work:

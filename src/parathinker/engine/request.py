@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from parathinker.graph import Layout
+
 STOP, LENGTH, CUT = "stop", "length", "cut"
 
 Tokens = tuple[int, ...]
+Likeliest = tuple[tuple[int, float], ...]
+"""Token ids with their log-probabilities, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class EngineRequest:
     top_p: float
     min_p: float
     seed: int
+    top_logprobs: int = 0
+    """How many likeliest tokens to report beside each chosen one."""
     path_prefixes: tuple[Tokens, ...] = ()
     """What each path begins with behind its opening token; none for all if empty."""
     continuation: Tokens = ()
@@ -92,6 +98,8 @@ class EngineRequest:
     """Earlier turns of the conversation; the prompt follows their last summary."""
     given_paths: tuple[Tokens, ...] | None = None
     """What each path says between its opening and closing token; such a request only sums up."""
+    layout: Layout = Layout.PARALLEL
+    """Of given paths; paths that are thought are always parallel."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class TokenEvent:
     token_id: int
     logprob: float | None
     """None where it was forced."""
+    top_logprobs: Likeliest
     last: bool
     """Whether it is the segment's last."""
 

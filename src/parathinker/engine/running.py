@@ -24,7 +24,7 @@ from parathinker.engine.request import (
 )
 from parathinker.engine.sampler import Sampled, SamplingRow
 from parathinker.engine.segment import LiveSegment
-from parathinker.graph import Kind, ThoughtGraph
+from parathinker.graph import Kind, Layout, ThoughtGraph
 from parathinker.tokens import ControlTokens
 
 
@@ -43,7 +43,7 @@ class RunningRequest:
         self, request: EngineRequest, control: ControlTokens, banned: frozenset[int]
     ) -> None:
         self.request = request
-        self.graph = ThoughtGraph()
+        self.graph = ThoughtGraph(flat_positions=request.layout is Layout.FLAT_POSITIONS)
         self.segments: list[LiveSegment] = []
         self.growing: tuple[LiveSegment, ...] = ()
         """Segments that get a token in each step, in the order of their rows."""
@@ -87,13 +87,15 @@ class RunningRequest:
         if r.given_paths is None:
             self._open_paths(r.auto.wave if r.auto else len(r.thought_ids))
             return
+        parent = self._round_parent()
         for thought_id, body in zip(r.thought_ids, r.given_paths, strict=True):
             opening, closing = self._control.opens[thought_id - 1], self._closing(thought_id)
-            path = self._add(
-                Kind.PATH, thought_id, [opening, *body, closing], [self._round_parent().index]
-            )
+            tokens = [opening, *body, closing]
+            path = self._add(Kind.PATH, thought_id, tokens, [parent.index])
             path.finish_reason = STOP
             self.rounds[-1].paths.append(path)
+            if r.layout is Layout.CHAIN:
+                parent = path
         self._open_summary()
 
     def _open_paths(self, count: int) -> None:
@@ -155,13 +157,13 @@ class RunningRequest:
         # Each path that would go on needs room for its closing token.
         spent = r.budget is not None and written + onward > r.budget
         enough = self._finished() >= r.paths_to_finish
-        for path, tokens in zip(self.growing, fresh, strict=True):
+        for path, tokens, one in zip(self.growing, fresh, chosen, strict=True):
             if path.finish_reason is None and (enough or spent):
                 # It ends here too: this step's token gives way to its closing token.
                 path.finish_reason = CUT if enough else LENGTH
                 tokens = [(self._closing(path.thought_id), None)]
             for token, logprob in tokens:
-                path.append(token, logprob)
+                path.append(token, logprob, () if logprob is None else one.likeliest)
             if path.finish_reason is None:
                 path.ending = self._ends(path)
             else:
@@ -211,7 +213,7 @@ class RunningRequest:
             now = time.perf_counter()
             # With given paths, prefill and thinking were this one forward.
             self.marks = {"prefilled": now, "thought": now, **self.marks, "summary_token": now}
-        summary.append(chosen.token, chosen.logprob)
+        summary.append(chosen.token, chosen.logprob, chosen.likeliest)
         limit, written = self.request.summary, len(summary.token_ids) - summary.forced
         if chosen.token == self._control.summary_close or self._ends(summary):
             summary.finish_reason = STOP

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,6 +66,8 @@ class Sampled:
     """Log-softmax of the raw logits, before any edit or temperature."""
     sound: bool
     """False where the raw logits hold NaN or positive infinity; the token then means nothing."""
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """Token ids and log-probabilities under the raw logits, where they were asked for."""
 
 
 def path_generator(seed: int, prompt: Sequence[int], label: str) -> random.Random:
@@ -95,6 +97,24 @@ def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
             chosen_R.tolist(), logprobs_R.tolist(), lse_R.isfinite().tolist(), strict=True
         )
     ]
+
+
+def with_likeliest(
+    chosen: Sequence[Sampled], logits_RV: Tensor, counts: Sequence[int]
+) -> list[Sampled]:
+    """Add to each choice so many likeliest tokens, as its row of raw logits has them."""
+    wanted = [r for r, count in enumerate(counts) if count]
+    if not wanted:
+        return list(chosen)
+    logits_WV = logits_RV[wanted]
+    lse_W = logits_WV.logsumexp(-1).tolist()
+    top_WC, ids_WC = logits_WV.topk(max(counts), dim=-1)
+    found = list(chosen)
+    for r, lse, values, ids in zip(wanted, lse_W, top_WC.tolist(), ids_WC.tolist(), strict=True):
+        ranked = sorted(zip(values, ids, strict=True), key=lambda one: (-one[0], one[1]))
+        likeliest = tuple((token, value - lse) for value, token in ranked[: counts[r]])
+        found[r] = replace(found[r], likeliest=likeliest)
+    return found
 
 
 def _edited(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:

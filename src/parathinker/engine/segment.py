@@ -10,7 +10,7 @@ import numpy as np
 
 from parathinker.engine.batch import BLOCK_TOKENS, Ints
 from parathinker.engine.kv_pool import KVPool
-from parathinker.engine.request import EndEvent, Event, TokenEvent
+from parathinker.engine.request import EndEvent, Event, Likeliest, TokenEvent
 from parathinker.graph import Kind
 
 
@@ -30,6 +30,8 @@ class LiveSegment:
     forced: int = 0
     """Tokens at the beginning that the model did not choose."""
     logprobs: list[float | None] = field(default_factory=list)
+    likeliest: list[Likeliest] = field(default_factory=list)
+    """At each token, what else was likely; empty where that was not asked for."""
     finish_reason: str | None = None
     ending: bool = False
     """Its last token ended it without being its closing token, which is forced next."""
@@ -40,6 +42,7 @@ class LiveSegment:
 
     def __post_init__(self) -> None:
         self.logprobs = [None] * len(self.token_ids)
+        self.likeliest = [()] * len(self.token_ids)
 
     @property
     def pending(self) -> int:
@@ -51,17 +54,23 @@ class LiveSegment:
         """Its blocks as an array; valid until the next :meth:`add_blocks`."""
         return self._table[: len(self.blocks)]
 
-    def append(self, token: int, logprob: float | None = None) -> None:
+    def append(self, token: int, logprob: float | None, likeliest: Likeliest = ()) -> None:
         """One more token."""
         self.token_ids.append(token)
         self.logprobs.append(logprob)
+        self.likeliest.append(likeliest)
 
     def news(self) -> Iterator[Event]:
         """Events of what happened to it since this was last asked."""
         for at in range(self._announced, len(self.token_ids)):
             last = self.finish_reason is not None and at == len(self.token_ids) - 1
             yield TokenEvent(
-                self.round, self.thought_id, self.token_ids[at], self.logprobs[at], last
+                self.round,
+                self.thought_id,
+                self.token_ids[at],
+                self.logprobs[at],
+                self.likeliest[at],
+                last,
             )
         self._announced = len(self.token_ids)
         if self.finish_reason is not None:

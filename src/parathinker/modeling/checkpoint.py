@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ class DecoderWeights:
         """Rows of the thought embeddings, None where the checkpoint has none."""
         thought = self.layers[0].thought
         return None if thought is None else thought.shape[0]
+
+    def without_thoughts(self) -> DecoderWeights:
+        """The same decoder, its thought embeddings left out."""
+        layers = tuple(replace(layer, thought=None) for layer in self.layers)
+        return replace(self, layers=layers)
 
 
 def load_weights(
