@@ -133,6 +133,12 @@ class TeacherServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def die(self) -> None:
+        """Answer nobody any more: connections break, and no new ones can be made."""
+        self.behave = lambda asked: Reply(drop=True)
+        self._server.shutdown()
+        self._server.server_close()
+
     def counts(self) -> Counter[tuple[str, int | None]]:
         """How often each question was asked with each seed."""
         with self._lock:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from parathinker.cli.data.steps import showing_steps
 from parathinker.data.samples import Sample, SampleStore, SamplingSettings
 from parathinker.data.schema import Question, question_id, read_examples, write_questions
 
@@ -53,6 +54,7 @@ def test_build_says_what_it_dropped_and_where_to_look(
     assert code == 0
     assert "3 wrong" in output
     assert "parathinker data inspect" in output
+    assert "dropped.jsonl" not in output  # there is nothing in it
     assert all(len(example.paths) == 2 for example in read_examples(target))
 
 
@@ -79,6 +81,15 @@ def test_build_keeps_clear_of_ones_own_benchmark(store: Path, run: Run, tmp_path
     assert len(list(read_examples(tmp_path / "set"))) == 2
     dropped = json.loads((tmp_path / "set" / "dropped.jsonl").read_text())
     assert dropped["detail"]["benchmark_question"] == text
+
+
+def test_long_steps_are_told_in_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parathinker.cli.data.steps.LINE_EVERY_S", 0.0)
+    with showing_steps() as show:
+        show("checking answers", 1200, 5000)
+    assert "checking answers: 1,200 of 5,000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

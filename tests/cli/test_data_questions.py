@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from parathinker.benchmarks import BENCHMARKS, load_benchmark
 from parathinker.data.samples import SampleStore
 from parathinker.data.schema import read_questions
 
@@ -55,6 +56,20 @@ def test_reasoning_gym_takes_its_options(run: Run, tmp_path: Path) -> None:
     assert code == 0
     entries = [question.metadata["entry"] for question in read_questions(output)]
     assert [entry["metadata"]["num_terms"] for entry in entries] == [2] * 5
+
+
+def test_questions_of_benchmarks_are_left_out_before_a_teacher_is_asked(
+    run: Run, tmp_path: Path
+) -> None:
+    leaked = [load_benchmark(name)[0] for name in BENCHMARKS]
+    file = tmp_path / "mine.jsonl"
+    texts = [*(f"Please solve: {one.question}" for one in leaked), "What is 2 + 2?"]
+    file.write_text("".join(json.dumps({"problem": text, "answer": "4"}) + "\n" for text in texts))
+    output = tmp_path / "q.jsonl"
+    code, said, _ = run("data", "questions", file, "-o", output, "--clear-of-benchmarks", "--json")
+    assert code == 0
+    assert json.loads(said)["sources"][0]["dropped"] == {f"in {name}": 1 for name in BENCHMARKS}
+    assert [question.question for question in read_questions(output)] == ["What is 2 + 2?"]
 
 
 def test_samples_that_a_source_holds_go_into_a_store(run: Run, tmp_path: Path) -> None:

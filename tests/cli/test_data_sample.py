@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pickle
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +17,12 @@ from typing import Any
 
 import pytest
 
-from parathinker.data.samples import SampleStore
+from parathinker.data.samples import SampleStore, SamplingSettings
 from parathinker.data.schema import Question, question_id, write_questions
+from parathinker.data.teacher.chat import Endpoint
+from parathinker.data.teacher.job import SamplingJob
+from parathinker.data.teacher.on_ray import run_shard, shards_of
+from parathinker.errors import UsageError
 from teacher_server import (
     COMPLETION_TOKENS,
     KEY,
@@ -22,6 +30,7 @@ from teacher_server import (
     Asked,
     Reply,
     TeacherServer,
+    completion,
     error,
     said,
     thought,
@@ -118,6 +127,36 @@ def test_after_sigkill_a_rerun_asks_for_what_is_missing_and_for_nothing_that_arr
     assert all(everything[key] == sample for key, sample in arrived.items())
 
 
+@pytest.mark.slow
+def test_killed_again_and_again_with_two_endpoints_it_loses_and_repeats_nothing_that_arrived(
+    run: CommandLine, asked_for: Path, store: Path
+) -> None:
+    with TeacherServer(delay_s=0.03) as first, TeacherServer(delay_s=0.05) as second:
+        arguments = command(asked_for, store, first, "--concurrency", 2)
+        arguments += ["--endpoint", second.url]
+
+        def asked() -> Counter[tuple[str, int | None]]:
+            return first.counts() + second.counts()
+
+        for moment in (1, 9, 10, 24, 37):
+            before, kept = asked(), held(store) if store.exists() and moment > 1 else {}
+            process = start(arguments)
+            end = time.monotonic() + 60
+            while asked().total() < before.total() + 1 or asked().total() < moment:
+                assert time.monotonic() < end
+                time.sleep(0.002)
+            process.kill()
+            process.communicate()
+            there = held(store)
+            assert {key: there[key] for key in kept} == kept
+            seeds = {(one.question_id, one.seed) for one in kept.values()}
+            assert all((question_id(text), seed) not in seeds for text, seed in asked() - before)
+        assert run(*arguments)[0] == 0
+        # What was under way at a kill was asked again: at most four requests, five times.
+        assert 40 <= asked().total() <= 40 + 5 * 4
+    assert len(held(store)) == 40
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_what_is_under_way_arrive_and_starts_nothing_new(
     asked_for: Path, store: Path, number: signal.Signals, code: int
@@ -178,6 +217,23 @@ def test_a_limit_on_the_cost_stops_in_time_and_holds_for_reruns(
         assert (code, json.loads(output)["samples"]) == (0, 40)
 
 
+def test_a_limit_on_the_cost_is_not_passed_where_nobody_says_what_an_answer_costs(
+    run: CommandLine, asked_for: Path, store: Path
+) -> None:
+    def behave(asked: Asked) -> Reply:
+        reply = completion(asked)
+        del reply.body["usage"]
+        return reply
+
+    limit = ("--price-out", 1, "--max-cost", 5, "--concurrency", 1)
+    with TeacherServer(behave) as server:
+        code, _, errors = run(*command(asked_for, store, server, *limit))
+    assert code == 1
+    assert "does not say how many tokens" in errors
+    assert len(held(store)) == 1
+    assert len(server.asked) <= 2
+
+
 def test_refused_questions_are_told_kept_and_asked_again_on_request(
     run: CommandLine, asked_for: Path, store: Path
 ) -> None:
@@ -189,6 +245,7 @@ def test_refused_questions_are_told_kept_and_asked_again_on_request(
         assert code == 0
         assert "36 of 40 samples" in output
         assert "4 failed (--retry-failed asks for them again)" in output
+        assert "4 failed: HTTP 400: not about that" in output
         with SampleStore(store) as there:
             assert {failure.message for failure in there.failures()} == {"HTTP 400: not about that"}
         asked = len(server.asked)
@@ -263,6 +320,8 @@ def test_shards_merged_are_what_one_job_would_have_made(
         assert "0 to ask for" in run(*command(asked_for, merged, server))[2]
     key = [(k, s.reasoning, s.answer, s.seed) for k, s in sorted(held(merged).items())]
     assert key == [(k, s.reasoning, s.answer, s.seed) for k, s in sorted(held(store).items())]
+    with SampleStore(merged) as one, SampleStore(store) as other:
+        assert list(one.questions()) == list(other.questions())
 
 
 def test_other_settings_are_refused_and_the_store_is_left_alone(
@@ -288,6 +347,40 @@ def test_the_model_itself_may_be_the_teacher(
     code, _, errors = run(*arguments)
     assert (code, held(store)) == (0, made)
     assert "20 of 20 samples are there already" in errors
+
+
+@pytest.mark.slow
+def test_a_killed_job_of_the_engine_ends_with_the_samples_of_one_that_was_not(
+    run: CommandLine, tmp_path: Path, store: Path, letters_model: Path
+) -> None:
+    many = questions_file(tmp_path / "many.jsonl", 120)
+
+    def arguments(output: Path) -> list[str]:
+        more = ("--engine", letters_model, "--paths", 2, "--max-tokens", 24, "--concurrency", 2)
+        return ["data", "sample", *map(str, (many, "-o", output, *more, "--threads", 1))]
+
+    for at_least in (10, 80):
+        process = start(arguments(store))
+        while process.poll() is None and (not store.exists() or len_of(store) < at_least):
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        assert at_least <= len_of(store) < 240
+    assert run(*arguments(store))[0] == 0
+    assert run(*arguments(tmp_path / "whole.sqlite"))[0] == 0
+    texts = [
+        {key: (one.reasoning, one.seed, one.finish_reason) for key, one in held(there).items()}
+        for there in (store, tmp_path / "whole.sqlite")
+    ]
+    assert len(texts[0]) == 240
+    assert texts[0] == texts[1]
+
+
+def len_of(store: Path) -> int:
+    try:
+        return len(held(store))
+    except UsageError:  # it is just being made
+        return 0
 
 
 @pytest.mark.parametrize(
@@ -336,6 +429,20 @@ def test_ray_where_it_is_not_installed_says_what_to_install(
         code, _, errors = run(*command(asked_for, store, server, "--ray", 2))
     assert code == 1
     assert "pip install 'parathinker[ray]'" in errors
+
+
+def test_what_a_task_of_ray_does_works_on_another_machine(asked_for: Path, store: Path) -> None:
+    with TeacherServer() as server:
+        settings = SamplingSettings(("m",), paths=1)
+        job = SamplingJob(asked_for, store, settings, (Endpoint(server.url, "m"),))
+        jobs = pickle.loads(pickle.dumps(shards_of(job, 2)))
+        rows = [run_shard({"shard": number}, jobs) for number in range(2)]
+        assert sum(json.loads(row["summary"])["arrived"] for row in rows) == 10
+        server.behave = lambda asked: error(401, "who are you?")
+        more = shards_of(dataclasses.replace(job, settings=SamplingSettings(("m",), paths=2)), 2)
+        row = run_shard({"shard": 1}, more)
+    assert "shard 2/2" in row["error"]
+    assert "who are you?" in row["error"]
 
 
 @pytest.mark.parametrize("name", ["sample", "merge"])

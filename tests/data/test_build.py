@@ -26,6 +26,7 @@ from parathinker.data.schema import (
     Question,
     question_id,
     read_examples,
+    read_questions,
     write_examples,
 )
 from parathinker.errors import UsageError
@@ -119,7 +120,10 @@ def test_the_same_samples_give_the_same_bytes(store: Path, tmp_path: Path) -> No
 def test_the_card_says_what_is_in_it_and_how_to_make_it_again(store: Path, tmp_path: Path) -> None:
     from huggingface_hub import DatasetCard
 
-    settings = BuildSettings(paths=3, keep="right", summary="none")
+    own = tmp_path / "elsewhere" / "own.jsonl"
+    own.parent.mkdir()
+    own.write_text('{"question": "Why?"}\n')
+    settings = BuildSettings(paths=3, keep="right", summary="none", against=(str(own),))
     report = build([store], tmp_path / "dataset", settings, workers=1)
     card = DatasetCard.load(tmp_path / "dataset" / "README.md")
     files = card.data.to_dict()["configs"][0]["data_files"]
@@ -127,7 +131,8 @@ def test_the_card_says_what_is_in_it_and_how_to_make_it_again(store: Path, tmp_p
     assert "9 wrong" in card.text
     assert command(report) in card.text
     assert command(report) == (
-        "parathinker data build samples.sqlite -o dataset --paths 3 --keep right --summary none"
+        "parathinker data build samples.sqlite -o dataset --paths 3 --keep right --summary none "
+        "--against own.jsonl"
     )
     assert "not known here" in card.text
     assert licence_of("zwhe99/DeepMath-103K") == licence_of("deepmath") == "mit"
@@ -198,6 +203,38 @@ def test_samples_of_one_question_in_several_stores_come_together(tmp_path: Path)
     (example,) = read_examples(tmp_path / "dataset")
     # Two of the first store, of which the right one is in the second, too, and three more.
     assert len(example.paths) == 5
+
+
+def test_a_teacher_may_read_the_paths_and_write_the_summary(store: Path, tmp_path: Path) -> None:
+    ask, answers = tmp_path / "ask.jsonl", tmp_path / "answers.sqlite"
+    build([store], tmp_path / "dataset", workers=1, summary_questions=ask)
+    asked = list(read_questions(ask))
+    examples = list(read_examples(tmp_path / "dataset"))
+    for one, example in zip(asked, examples, strict=True):
+        assert example.question in one.question
+        assert all(path.text in one.question for path in example.paths)
+        assert one.answer == example.answer
+    with SampleStore.begin(answers, SamplingSettings(models=("m",), paths=3), asked) as written:
+        for i, one in enumerate(asked):
+            # The first one is never right, the others are at their second attempt.
+            for index, value in enumerate(("0", one.answer if i else "1", one.answer)):
+                said, reason = (
+                    f"They differ. \\boxed{{{value}}}",
+                    "length" if index == 2 else "stop",
+                )
+                written.add(Sample(one.id, index, "Hm.", said, reason, "m", "e", 1, 1, 0.1, None))
+    by_teacher = BuildSettings(summary="teacher", summaries=str(answers))
+    report = build([store], tmp_path / "dataset", by_teacher, workers=1, force=True)
+    made = list(read_examples(tmp_path / "dataset"))
+    assert [one.paths for one in made] == [one.paths for one in examples[1:]]
+    assert [one.summary for one in made] == [
+        f"They differ. \\boxed{{{one.answer}}}" for one in examples[1:]
+    ]
+    assert [one.reason for one in report.dropped].count("nothing to sum up with") == 1
+    # A summary of other paths is none of these.
+    other = BuildSettings(summary="teacher", summaries=str(answers), paths=3)
+    with pytest.raises(UsageError, match="nothing to sum up with"):
+        build([store], tmp_path / "dataset", other, workers=1, force=True)
 
 
 def test_nothing_is_written_over_by_accident(store: Path, tmp_path: Path) -> None:

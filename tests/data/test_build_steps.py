@@ -64,6 +64,12 @@ def test_keep_right_leaves_wrong_paths_out_and_keep_all_learns_from_them() -> No
     assert len(everything.paths) == 4
 
 
+def test_what_a_source_says_is_only_to_be_read_is_not_learned() -> None:
+    found = [(candidate(0), RIGHT), (candidate(1, learn=False), RIGHT)]
+    for keep in ("right", "right-and-wrong", "all"):
+        assert [path.learn for path in assemble(found, keep=keep).paths] == [True, False]
+
+
 def test_questions_too_easy_or_too_hard_are_dropped() -> None:
     assert "easy" in reason(mixed(4, 0), max_correct=0.9)
     assert "hard" in reason(mixed(1, 3), min_correct=0.3)
@@ -102,6 +108,12 @@ def test_near_duplicate_paths_are_dropped_unless_only_one_of_them_is_right() -> 
     ]
     example = assemble(found)
     assert [path.text for path in example.paths] == [found[i][0].text for i in (0, 2, 3)]
+
+
+def test_a_models_own_paths_may_be_kept_even_if_they_are_equal() -> None:
+    found = [(candidate(i, text=thought(0)), RIGHT) for i in range(4)]
+    assert reason(found) == "fewer than 2 paths"
+    assert len(assemble(found, near_duplicates=True).paths) == 4
 
 
 def test_the_paths_chosen_are_those_that_differ_most() -> None:
@@ -243,6 +255,7 @@ def test_an_example_that_is_too_long_loses_its_longest_paths_and_then_itself(
         ({"max_tokens": 100}, "tokenizer should be given"),
         ({"summary_template": "no answer"}, "summary_template"),
         ({"keep": "right", "wrong_share": 0.5}, "keep is 'right'"),
+        ({"summaries": "s.sqlite"}, "summaries should be given with summary 'teacher' only"),
         ({"benchmarks": ("aime1983",)}, "benchmarks should be of aime24"),
     ],
 )

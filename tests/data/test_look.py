@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from parathinker.data.look.page import page
 from parathinker.data.look.plots import draw
+from parathinker.data.look.reading import examples_of
 from parathinker.data.look.stats import Spread, measure, share_histogram
-from parathinker.data.schema import Example, PathText, question_id
+from parathinker.data.samples import Sample, SampleStore, SamplingSettings
+from parathinker.data.schema import Example, PathText, Question, question_id
 from parathinker.errors import UsageError
 
 
@@ -171,3 +173,14 @@ def test_the_page_loads_nothing_and_lets_only_its_own_script_run() -> None:
     digest = base64.b64encode(hashlib.sha256(PLAIN.scripts[1].encode()).digest()).decode()
     assert f"script-src &#x27;sha256-{digest}&#x27;" in html
     assert "innerHTML" not in html
+
+
+def test_a_store_can_be_looked_at_before_anything_is_built(tmp_path: Path) -> None:
+    asked = [Question(question_id(text), text, "42", "mine") for text in ("What?", "And what?")]
+    with SampleStore.begin(tmp_path / "s.sqlite", SamplingSettings(("m",)), asked) as store:
+        store.add(Sample(asked[0].id, 0, "Hm.", r"\boxed{42}", "stop", "m", "e", 1, 1, 0.1, None))
+    (example,) = examples_of(tmp_path / "s.sqlite")
+    assert (example.id, example.answer, example.split) == (asked[0].id, "42", "samples")
+    assert example.paths == (PathText("Hm.\n\n\\boxed{42}", answer="42"),)
+    assert measure([example]).unchecked == 1
+    assert list(examples_of(tmp_path / "s.sqlite", "train")) == []

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parathinker.data.samples import Failure, Sample, SampleStore, SamplingSettings, merge
+from parathinker.data.merging import merge
+from parathinker.data.samples import Failure, Sample, SampleStore, SamplingSettings
 from parathinker.data.schema import Question, question_id
 from parathinker.errors import UsageError
 

@@ -251,7 +251,11 @@ WRAPPED = (
 )
 RELEASED = Example(
     question=QUESTION,
-    paths=(PathText("Six.\nSeven."), PathText("It is cut o"), PathText("42, I think.")),
+    paths=(
+        PathText("Six.\nSeven."),
+        PathText("It is cut o", learn=False),
+        PathText("42, I think."),
+    ),
     summary="The final answer is \\boxed{42}.",
     id=question_id(QUESTION),
     answer="42",
@@ -282,7 +286,9 @@ def test_wrapped_texts_become_examples_without_control_tokens(
     tmp_path: Path, row: dict[str, object]
 ) -> None:
     (read,) = read_examples(write_rows(tmp_path / "a.jsonl", row))
-    assert read == replace(RELEASED, source="")
+    told = "reasoning_paths" in row  # where paths are a list, nobody knows which were cut off
+    paths = tuple(replace(path, learn=path.learn or told) for path in RELEASED.paths)
+    assert read == replace(RELEASED, source="", paths=paths)
 
 
 def test_paths_without_a_summary_are_read(tmp_path: Path) -> None:
@@ -323,6 +329,9 @@ def test_token_ids_as_released_are_read_with_the_tokenizer_beside_them(tmp_path:
     assert read[0] == RELEASED
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert list(read_examples(tmp_path)) == read
+    # The one beside them is theirs, whichever is named.
+    (tmp_path / "elsewhere" / "tokenizer.json").write_text("another")
+    assert list(read_examples(tmp_path, tokenizer=tmp_path / "elsewhere")) == read
     assert list(read_examples(tmp_path / "train")) == read[:2]
 
 

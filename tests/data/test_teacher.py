@@ -65,6 +65,14 @@ def test_harmony_that_was_cut_off_anywhere_gives_the_beginning(
     assert "\n\n".join([before, *words]).startswith(reasoning)
 
 
+def test_harmony_without_its_marks_is_told_by_its_words() -> None:
+    content = "analysisWe add: 6 * 7. In the final step, 42.assistantfinalIt is 42."
+    parts = ("We add: 6 * 7. In the final step, 42.", "It is 42.")
+    assert split_reasoning({"content": content}) == parts
+    said = "analysis shows that it is 42, finally"
+    assert split_reasoning({"content": said}) == ("", said)
+
+
 def test_harmony_calls_and_preambles_are_reasoning() -> None:
     content = (
         "<|start|>assistant<|channel|>analysis<|message|>First.<|end|>"

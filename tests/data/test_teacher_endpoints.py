@@ -174,6 +174,23 @@ def test_an_endpoint_that_fails_rests_while_the_others_go_on_and_is_tried_again(
     assert came[4] - came[2] > 0.04
 
 
+def test_an_endpoint_that_dies_in_the_middle_of_a_job_leaves_its_work_to_the_others() -> None:
+    with TeacherServer(delay_s=0.01) as dying, TeacherServer(delay_s=0.01) as other:
+
+        def until(arrived: list[Sample | Failure]) -> bool:
+            if len(arrived) == 12:
+                dying.die()
+            return False
+
+        run = Run([dying.url, other.url], asks(20), concurrency=3, until=until)
+    assert run.error is None
+    assert keys(run.samples) == keys(asks(20))
+    assert {sample.endpoint for sample in run.samples[:12]} == {dying.url, other.url}
+    # Those of its answers that had just come when it died may follow.
+    assert {sample.endpoint for sample in run.samples[18:]} == {other.url}
+    assert dying.url in run.notes[0]
+
+
 def test_when_nobody_answers_the_job_stops_and_says_who_failed_how() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         nobody = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
@@ -182,6 +199,15 @@ def test_when_nobody_answers_the_job_stops_and_says_who_failed_how() -> None:
     assert run.error is not None
     assert f"{nobody}: no connection" in str(run.error)
     assert f"{server.url}: HTTP 500: out of order" in str(run.error)
+
+
+def test_nobody_is_waited_for_longer_than_was_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        nobody = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    began = time.monotonic()
+    run = Run([nobody], asks(2), Patience(20.0, retries=0, rest_s=0.02, give_up_s=0.1))
+    assert "no connection" in str(run.error)
+    assert time.monotonic() - began < 10  # not the 20 s that an endpoint has by default
 
 
 def test_what_arrived_before_nobody_answered_is_kept() -> None:

@@ -14,7 +14,7 @@ from parathinker.data.schema import Question, question_id, write_questions
 from parathinker.data.teacher.chat import Endpoint
 from parathinker.data.teacher.job import Prices, SamplingJob, Tally, run_job
 from parathinker.data.teacher.on_ray import shards_of
-from parathinker.data.teacher.progress import duration, watching
+from parathinker.data.teacher.progress import duration, pace, watching
 from parathinker.errors import UsageError
 from teacher_server import TeacherServer
 
@@ -38,7 +38,7 @@ def at(job: SamplingJob, server: TeacherServer, **changes: object) -> SamplingJo
 
 def tally(prices: Prices, arrived: int = 0, asked: int = 0) -> Tally:
     """Samples so far cost one each."""
-    made = Tally(10, 80, 0, 0, prices, arrived, 0, arrived=arrived, asked=asked)
+    made = Tally(10, 80, 0, prices, arrived, 0, arrived=arrived, asked=asked)
     made.seconds = 2.0
     return made
 
@@ -92,7 +92,17 @@ def test_whoever_looks_on_hears_of_the_beginning_and_of_every_sample(job: Sampli
     watched = Lines()
     with TeacherServer() as server:
         run_job(at(job, server), watched)
-    assert watched.arrived == list(range(25))
+    assert sorted(set(watched.arrived)) == list(range(25))
+
+
+def test_whoever_looks_on_hears_of_a_job_in_which_nothing_arrives(
+    job: SamplingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parathinker.data.teacher.job.TICK_S", 0.02)
+    watched = Lines()
+    with TeacherServer(delay_s=0.3) as server:
+        run_job(at(job, server, settings=SamplingSettings(("m",), paths=1)), watched)
+    assert watched.arrived.count(0) >= 3
 
 
 def test_a_job_runs_in_any_thread(job: SamplingJob) -> None:
@@ -114,7 +124,7 @@ def test_a_file_without_questions_is_refused(job: SamplingJob) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_shows_rates_cost_failures_and_what_is_left(terminal: bool) -> None:
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=terminal, width=120, _environ={})
+    console = Console(file=screen, force_terminal=terminal, width=140, _environ={})
     now = tally(Prices(1e6))
     with watching(console, every_s=0.0) as watch:
         watch.update(now)
@@ -128,8 +138,13 @@ def test_progress_shows_rates_cost_failures_and_what_is_left(terminal: bool) -> 
     shown = screen.getvalue()
     assert "80 to ask for, of 10 questions" in shown
     assert "http://host: [trouble]" in shown
-    assert "4.00 samples/s · 2,000 tokens/s · cost 8.00 · 1 failed · 18 s left" in shown
+    assert "18 s left · 4.00 samples/s · 2,000 tokens/s · cost 8.00" in shown
+    assert "cost 8.00 of about 79.00 · 1 failed" in " ".join(shown.split())
     assert "9/80" in shown or "9 of 80" in shown
+
+
+def test_while_nothing_has_arrived_progress_says_so() -> None:
+    assert pace(tally(Prices(), asked=9)) == "9 asked for, none here yet after 2 s"
 
 
 def test_durations_are_easy_to_read() -> None:

@@ -8,7 +8,8 @@ read it take it for; no copy was at hand when this was written:
   the data (``tokenizer.json``) or be named;
 - the ids decode to a chat prompt whose question is followed by an instruction that begins ``You
   FIRST think``; then ``<think1> … </think1>`` to at most ``<think8>``, of which some are cut off in
-  the middle; then ``<summary> … \\boxed{…} … </summary>``; and ``<vllm_pad>`` anywhere.
+  the middle (these are read, not learned); then ``<summary> … \\boxed{…} … </summary>``; and
+  ``<vllm_pad>`` anywhere.
 
 Two more layouts are told by their columns: the same as text, in any column, with or without a
 column for the question; and a column with a list of paths beside one with the question.
@@ -17,7 +18,7 @@ column for the question; and a column with a list of paths beside one with the q
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,23 +76,23 @@ def find_decoder(file: Path, tokenizer: str | Path | None) -> Decode:
 
     Args:
         file: where the ids are; the tokenizer may lie beside it or up to two folders above.
-        tokenizer: a folder with ``tokenizer.json``, or that file.
+        tokenizer: a folder with ``tokenizer.json``, or that file, for when none lies there.
 
     Raises:
         UsageError: there is none.
     """
     from tokenizers import Tokenizer
 
-    places = [Path(tokenizer)] if tokenizer is not None else list(file.resolve().parents)[:3]
-    for place in places:
+    beside = list(file.resolve().parents)[:3]
+    for place in beside if tokenizer is None else [*beside, Path(tokenizer)]:
         found = place / TOKENIZER if place.is_dir() else place
         if found.is_file():
             loaded = Tokenizer.from_file(str(found))
             return lambda ids: str(loaded.decode(ids, skip_special_tokens=False))
-    named = f"{tokenizer} has none" if tokenizer is not None else "none lies beside it"
+    named = f", and {tokenizer} has none" if tokenizer is not None else "; name one (--tokenizer)"
     raise UsageError(
         f"{file} holds token ids, which take the tokenizer they were made with ({TOKENIZER} of "
-        f"ParaThinker-1.5B for the released data), and {named}"
+        f"ParaThinker-1.5B for the released data), and none lies beside it{named}"
     )
 
 
@@ -109,13 +110,18 @@ def _from_text(text: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
     paths = []
     for opened, body in zip(opens, [*bodies, last], strict=True):
         closed = re.search(rf"</think\s*{opened[1]}>", body)
-        paths.append(_plain(body[: closed.start()] if closed else body))
+        path = _plain(body[: closed.start()] if closed else body)
+        # What was cut off would teach to end in the middle.
+        paths.append({"text": path, "learn": closed is not None})
     summary = rest.partition(SUMMARY_CLOSE)[0] if rest else None
     return _filled(paths, summary, row, text[: opens[0].start()])
 
 
 def _filled(
-    paths: list[str], summary: str | None, row: Mapping[str, Any], prompt: str = ""
+    paths: Sequence[str | dict[str, Any]],
+    summary: str | None,
+    row: Mapping[str, Any],
+    prompt: str = "",
 ) -> dict[str, Any]:
     if summary is None:
         summary = _first(row, SUMMARIES)
@@ -128,7 +134,7 @@ def _filled(
     question = _first(row, QUESTIONS)
     return {
         "question": _question(prompt if question is None or _OPEN.search(question) else question),
-        "paths": paths,
+        "paths": list(paths),
         "summary": summary,
         "answer": answer,
         "id": row.get("id") if isinstance(row.get("id"), str) else None,

@@ -14,8 +14,9 @@ afterwards.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ class SampleStore:
         settings: SamplingSettings,
         questions: Iterable[Question],
         *,
+        places: Iterable[int] | None = None,
         complete: bool = True,
     ) -> SampleStore:
         """A store to add to: a new one, or the one that is there, if it is of the same job.
@@ -141,6 +143,8 @@ class SampleStore:
         everything but its text (reference answer, source, metadata) is brought up to date.
 
         Args:
+            places: of a shard's questions among all, one for each, in rising order: what shards are
+                merged by. By default they are counted.
             complete: ``questions`` are all that there should be; otherwise the store may have more.
 
         Raises:
@@ -162,7 +166,7 @@ class SampleStore:
         try:
             with store._file.transaction():
                 store._agree_on(settings)
-                store._take_questions(questions, complete)
+                store._take_questions(questions, places or itertools.count(), complete)
         except BaseException:
             store.close()
             raise
@@ -193,8 +197,14 @@ class SampleStore:
 
     def questions(self) -> Iterator[Question]:
         """All questions, in the order they came in."""
-        for (raw,) in self._file.execute("SELECT question FROM questions ORDER BY position"):
-            yield Question.from_dict(json.loads(raw))
+        return (question for _, question in self.placed_questions())
+
+    def placed_questions(self) -> Iterator[tuple[int, Question]]:
+        """All questions with their places, which rise; a shard has only some of them."""
+        for place, raw in self._file.execute(
+            "SELECT position, question FROM questions ORDER BY position"
+        ):
+            yield place, Question.from_dict(json.loads(raw))
 
     def samples(self, question_id: str | None = None) -> Iterator[Sample]:
         """The samples of one question or of all, in the order of questions and indexes."""
@@ -309,7 +319,9 @@ class SampleStore:
                 "INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value))
             )
 
-    def _take_questions(self, questions: Iterable[Question], complete: bool) -> None:
+    def _take_questions(
+        self, questions: Iterable[Question], places: Iterable[int], complete: bool
+    ) -> None:
         before = {
             question_id: (position, raw)
             for question_id, position, raw in self._file.execute(
@@ -318,13 +330,13 @@ class SampleStore:
         }
         seen: set[str] = set()
         position = max((place for place, _ in before.values()), default=-1)
-        for question in questions:
+        for question, place in zip(questions, places, strict=False):
             if question.id in seen:
                 continue
             seen.add(question.id)
             raw = json.dumps(question.to_dict())
             if question.id not in before:
-                position += 1
+                position = max(position + 1, place)
                 self._file.execute(
                     "INSERT INTO questions VALUES (?, ?, ?)", (position, question.id, raw)
                 )
@@ -344,56 +356,3 @@ class SampleStore:
                 f"are not among those given now, such as {gone[0]}. Give the same questions, or "
                 "more, or use another output file"
             )
-
-
-def merge(stores: Sequence[str | Path], into: str | Path) -> int:
-    """Put the questions, samples and failures of several stores into one; merging again is safe.
-
-    What several have (by question and index) is kept once, a sample before a failure. Questions
-    come in the order of the stores.
-
-    Returns:
-        How many samples were new to ``into``.
-
-    Raises:
-        UsageError: no stores; settings that differ in more than the shard; questions with one id
-            and different texts; ``into`` is one of the stores.
-    """
-    if not stores:
-        raise UsageError("there is nothing to merge: give the shards' files")
-    if Path(into).resolve() in {Path(path).resolve() for path in stores}:
-        raise UsageError(f"{into} is one of the stores to merge; name another file to merge into")
-    common: SamplingSettings | None = None
-    questions: dict[str, Question] = {}
-    for path in stores:
-        with SampleStore(path) as store:
-            settings = dataclasses.replace(store.settings, shard=None)
-            differences = [] if common is None else common.differences(settings)
-            if differences:
-                raise UsageError(
-                    f"{path} was made with other settings than {stores[0]}: "
-                    f"{'; '.join(differences)}"
-                )
-            common = settings
-            for question in store.questions():
-                if questions.setdefault(question.id, question).question != question.question:
-                    raise UsageError(f"{path}: question {question.id} has another text elsewhere")
-    assert common is not None
-    new = 0
-    with SampleStore.begin(into, common, questions.values(), complete=False) as merged:
-        for path in stores:
-            with SampleStore(path) as store:
-                new += _add_in_batches(merged, store.samples())
-                merged.add_failures(*store.failures())
-    return new
-
-
-def _add_in_batches(store: SampleStore, samples: Iterator[Sample]) -> int:
-    """A transaction for many: a merge can be repeated, so it need not be safe at every sample."""
-    new, batch = 0, []
-    for sample in samples:
-        batch.append(sample)
-        if len(batch) == 256:
-            new += store.add(*batch)
-            batch = []
-    return new + store.add(*batch)

@@ -201,7 +201,8 @@ def read_examples(
     Args:
         path: the file or folder.
         split: only examples of this split; by default those of all.
-        tokenizer: for rows of token ids, the folder of the tokenizer they were made with.
+        tokenizer: for rows of token ids, the folder of the tokenizer they were made with, if it
+            does not lie beside them.
 
     Raises:
         UsageError: it is missing, or a line or row is no valid example; names file and line.

@@ -26,14 +26,22 @@ _SHOWN_QUESTION, _SHOWN_SUMMARY = 160, 60
 """Characters in the table: a question's first, a summary's last, where its answer is."""
 
 Dataset = Annotated[
-    Path, typer.Argument(help="A built dataset's folder, or a .jsonl or .parquet file.")
+    Path,
+    typer.Argument(
+        help="A built dataset's folder, a .jsonl or .parquet file of examples, or a store of "
+        "samples."
+    ),
 ]
 Split = Annotated[
     str | None, typer.Option(help="train, validation or test; by default all.", show_default=False)
 ]
 Tokenizer = Annotated[
     Path | None,
-    typer.Option(help="Count lengths with the tokenizer in this folder.", show_default=False),
+    typer.Option(
+        help="Count lengths with the tokenizer in this folder; it also reads examples in token "
+        "ids that have none beside them.",
+        show_default=False,
+    ),
 ]
 
 
@@ -70,18 +78,19 @@ def inspect(
       parathinker data inspect dataset --only mixed
       parathinker data inspect dataset --id 5f2b9c1d00aa34ee
       parathinker data inspect dataset --html dataset.html --limit 500
+      parathinker data inspect samples.sqlite
     """
     from rich.console import Console
 
     from parathinker.data.build.lengths import TokenCounter
-    from parathinker.data.schema import read_examples
+    from parathinker.data.look.reading import examples_of
 
     if only is not None and only not in ONLY:
         raise UsageError(f"--only should be one of {', '.join(ONLY)}; got {only!r}")
     counter = None if tokenizer is None else TokenCounter(tokenizer)
     wanted = (
         one
-        for one in read_examples(dataset, split)
+        for one in examples_of(dataset, split, tokenizer)
         if identifier in (None, one.id) and (only is None or kind_of(one) == only)
     )
     shown = list(islice(wanted, limit or (IN_TERMINAL if page is None else ON_PAGE)))
@@ -91,7 +100,8 @@ def inspect(
     if page is not None:
         _write_page(page, shown, dataset)
         more = " (the first; --limit says how many)" if next(wanted, None) is not None else ""
-        console.print(f"Wrote {page} with {len(shown):,} examples{more}")
+        size = f"{page.stat().st_size / 1e6:,.1f} MB"
+        console.print(f"Wrote {page} with {len(shown):,} examples{more}, {size}", soft_wrap=True)
     elif identifier is not None:
         for example in shown:
             _show_whole(console, example, counter)
@@ -122,8 +132,8 @@ def stats(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from parathinker.data.build.lengths import TokenCounter
+    from parathinker.data.look.reading import examples_of
     from parathinker.data.look.stats import measure
-    from parathinker.data.schema import read_examples
 
     counter = None if tokenizer is None else TokenCounter(tokenizer)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} examples"), TimeElapsedColumn())
@@ -131,7 +141,7 @@ def stats(
         task = bar.add_task("reading", total=None)
 
         def watched() -> Iterator[Example]:
-            for example in read_examples(dataset, split):
+            for example in examples_of(dataset, split, tokenizer):
                 yield example
                 bar.advance(task)
 
@@ -178,11 +188,12 @@ def _show_table(console: Console, examples: list[Example], counter: TokenCounter
     table.add_column("summary", overflow="fold", ratio=2)
     for example in examples:
         verdicts = [path.correct for path in example.paths]
-        right, wrong = verdicts.count(True), verdicts.count(False)
+        counts = ((True, "right"), (False, "wrong"), (None, "not checked"))
+        found = [f"{verdicts.count(which)} {name}" for which, name in counts if which in verdicts]
         table.add_row(
             example.id,
             _short(example.question),
-            f"{len(verdicts)}\n{right} right\n{wrong} wrong",
+            "\n".join([str(len(verdicts)), *found]),
             f"{_length(example, counter):,}",
             _end(example.summary or ""),
         )
@@ -209,7 +220,7 @@ def _show_whole(console: Console, example: Example, counter: TokenCounter | None
 def _show_stats(console: Console, stats: Stats, dataset: Path) -> None:
     from rich.table import Table
 
-    from parathinker.data.look.stats import Spread, share_histogram
+    from parathinker.data.look.stats import LENGTHS, Spread, share_histogram
 
     facts = Table(show_header=False, title=str(dataset), title_justify="left")
     rows = [
@@ -234,10 +245,12 @@ def _show_stats(console: Console, stats: Stats, dataset: Path) -> None:
     lengths.add_column("of")
     for name in ("least", "median", "mean", "95 %", "most", "total"):
         lengths.add_column(name, justify="right")
-    for what, values in sorted(stats.lengths.items()):
-        spread = Spread.of(values)
-        figures = (spread.least, spread.median, spread.mean, spread.p95, spread.most, spread.total)
-        lengths.add_row(what, *(f"{figure:,.0f}" for figure in figures))
+    for what in LENGTHS:
+        if values := stats.lengths.get(what):
+            spread = Spread.of(values)
+            figures = [spread.least, spread.median, spread.mean, spread.p95, spread.most]
+            figures += [] if what == "positions" else [spread.total]  # which stand side by side
+            lengths.add_row(what, *(f"{figure:,.0f}" for figure in figures))
     console.print(lengths)
 
 

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from parathinker.cli.data.options import declare
 from parathinker.errors import UsageError
 
 if TYPE_CHECKING:
+    from parathinker.data.build.decontaminate import Decontaminator
     from parathinker.data.sources import Gathered, Tally
 
 FILTERS, COLUMNS, TASKS = "What to keep", "Where it is", "reasoning-gym"
 WATCHED_ROWS = 100
 """The progress line says how far it is every so many rows."""
-
-
-def _option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 def questions(
@@ -34,45 +32,54 @@ def questions(
         ),
     ],
     output: Annotated[
-        Path | None, _option(None, "The file of questions to write.", "--output", "-o")
+        Path | None, declare(None, "The file of questions to write.", "--output", "-o")
     ] = None,
     with_samples: Annotated[
         Path | None,
-        _option(None, "Put what the sources hold of teachers into this store of samples."),
+        declare(None, "Put what the sources hold of teachers into this store of samples."),
     ] = None,
-    force: Annotated[bool, _option(None, "Replace what is there.", "--force")] = False,
-    as_json: Annotated[bool, _option(None, "Print the counts as JSON.", "--json")] = False,
+    force: Annotated[bool, declare(None, "Replace what is there.", "--force")] = False,
+    as_json: Annotated[bool, declare(None, "Print the counts as JSON.", "--json")] = False,
     limit: Annotated[
         int | None,
-        _option(FILTERS, "Questions of each source: the first, or random ones with --seed.", min=1),
+        declare(FILTERS, "Questions of each source: the first, or random ones with --seed.", min=1),
     ] = None,
     seed: Annotated[
         int | None,
-        _option(
+        declare(
             FILTERS, "Shuffle, which takes reading it all; also of reasoning-gym's draws.", min=0
         ),
     ] = None,
     min_difficulty: Annotated[
-        float | None, _option(FILTERS, "Leave out easier ones, where difficulty is known.")
+        float | None, declare(FILTERS, "Leave out easier ones, where difficulty is known.")
     ] = None,
     require_answer: Annotated[
-        bool, _option(FILTERS, "Leave out those without an answer.", "--require-answer")
+        bool, declare(FILTERS, "Leave out those without an answer.", "--require-answer")
     ] = False,
-    split: Annotated[str, _option(COLUMNS, "Of folders and the hub.")] = "train",
-    subset: Annotated[str | None, _option(COLUMNS, "The configuration on the hub.")] = None,
+    clear_of_benchmarks: Annotated[
+        bool,
+        declare(
+            FILTERS,
+            "Leave out questions of AIME, AMC and MATH-500, as `data build` does, before a teacher "
+            "is asked about them.",
+            "--clear-of-benchmarks",
+        ),
+    ] = False,
+    split: Annotated[str, declare(COLUMNS, "Of folders and the hub.")] = "train",
+    subset: Annotated[str | None, declare(COLUMNS, "The configuration on the hub.")] = None,
     layout: Annotated[
         str | None,
-        _option(COLUMNS, "openr1, deepmath, s1k, s1k-1.1, limo, generic; told by the columns."),
+        declare(COLUMNS, "openr1, deepmath, s1k, s1k-1.1, limo, generic; told by the columns."),
     ] = None,
-    question_column: Annotated[str | None, _option(COLUMNS, "Where the question is.")] = None,
-    answer_column: Annotated[str | None, _option(COLUMNS, "Where the answer is.")] = None,
+    question_column: Annotated[str | None, declare(COLUMNS, "Where the question is.")] = None,
+    answer_column: Annotated[str | None, declare(COLUMNS, "Where the answer is.")] = None,
     samples_column: Annotated[
-        str | None, _option(COLUMNS, "Where teachers' texts are, one or a list.")
+        str | None, declare(COLUMNS, "Where teachers' texts are, one or a list.")
     ] = None,
-    size: Annotated[int, _option(TASKS, "Problems to draw.", min=1)] = 1000,
+    size: Annotated[int, declare(TASKS, "Problems to draw.", min=1)] = 1000,
     option: Annotated[
         list[str] | None,
-        _option(TASKS, "Of a task, as min_digits=3 or chain_sum.min_digits=3; again for more."),
+        declare(TASKS, "Of a task, as min_digits=3 or chain_sum.min_digits=3; again for more."),
     ] = None,
 ) -> None:
     """Collect questions and their reference answers, no question twice.
@@ -101,6 +108,7 @@ def questions(
         split=split,
         require_answer=require_answer,
         min_difficulty=min_difficulty,
+        clear_of=_benchmarks() if clear_of_benchmarks else None,
         limit=limit,
         seed=seed,
         size=size,
@@ -119,6 +127,13 @@ def questions(
     if output is not None:
         write_questions(output, gathered.questions)
     _report(gathered, output, with_samples, samples, as_json)
+
+
+def _benchmarks() -> Decontaminator:
+    from parathinker.benchmarks import BENCHMARKS
+    from parathinker.data.build.decontaminate import Decontaminator, read_benchmarks
+
+    return Decontaminator(read_benchmarks(BENCHMARKS, ()))
 
 
 def _check_outputs(output: Path | None, store: Path | None, force: bool) -> None:

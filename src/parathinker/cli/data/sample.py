@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from parathinker.cli import options as o
+from parathinker.cli.data.options import declare
 from parathinker.errors import ParaThinkerError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 TEACHER, SAMPLING, LIMITS, SHARDS = "Teacher", "Sampling", "Patience and cost", "Shards"
 NO_KEY = "-"
+SHOWN_FAILURES = 3
+"""Of what was said about failures, the most frequent."""
 OWN_FIELDS = {"messages", "model", "n", "seed", "stream", "temperature"}
 """Fields of a request that are not for ``--extra``."""
 
@@ -26,140 +29,80 @@ OWN_FIELDS = {"messages", "model", "n", "seed", "stream", "temperature"}
 def sample(
     questions: Annotated[Path, typer.Argument(help="JSONL, as `data questions` writes it.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The store, a SQLite file; a rerun goes on.")
+        Path, declare(None, "The store, a SQLite file; a rerun goes on.", "--output", "-o")
     ],
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(
-            help="URL or URL=MODEL of an OpenAI-compatible endpoint, ending in /v1 as a rule; "
+        declare(
+            TEACHER,
+            "URL or URL=MODEL of an OpenAI-compatible endpoint, ending in /v1 as a rule; "
             "may be given again, and work goes to whoever is free.",
-            rich_help_panel=TEACHER,
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="The model to ask for.", rich_help_panel=TEACHER)
-    ] = None,
+    model: Annotated[str | None, declare(TEACHER, "The model to ask for.")] = None,
     api_key_env: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Environment variable that holds the API key; given once for all endpoints, or "
+        declare(
+            TEACHER,
+            "Environment variable that holds the API key; given once for all endpoints, or "
             f"once for each, {NO_KEY} where none is needed.",
-            rich_help_panel=TEACHER,
         ),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(
-            help="Instead of endpoints: have this model think in its own engine (on-policy).",
-            rich_help_panel=TEACHER,
+        declare(
+            TEACHER,
+            "Instead of endpoints: have this model think in its own engine (on-policy).",
         ),
     ] = None,
-    paths: Annotated[
-        int, typer.Option(min=1, help="Paths of each question.", rich_help_panel=SAMPLING)
-    ] = 8,
-    temperature: Annotated[
-        float, typer.Option(help="Of the sampling.", rich_help_panel=SAMPLING)
-    ] = 0.8,
+    paths: Annotated[int, declare(SAMPLING, "Paths of each question.", min=1)] = 8,
+    temperature: Annotated[float, declare(SAMPLING, "Of the sampling.")] = 0.8,
     top_p: Annotated[
-        float,
-        typer.Option(
-            help="Sample from the likeliest tokens of this probability.", rich_help_panel=SAMPLING
-        ),
+        float, declare(SAMPLING, "Sample from the likeliest tokens of this probability.")
     ] = 1.0,
     max_tokens: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Tokens a path may have; by default the teacher's own limit.",
-            rich_help_panel=SAMPLING,
-        ),
+        declare(SAMPLING, "Tokens a path may have; by default the teacher's own limit.", min=1),
     ] = None,
-    system: Annotated[
-        str | None, typer.Option(help="A system prompt.", rich_help_panel=SAMPLING)
-    ] = None,
+    system: Annotated[str | None, declare(SAMPLING, "A system prompt.")] = None,
     prompt: Annotated[
-        str,
-        typer.Option(help="What is asked; {question} is the question.", rich_help_panel=SAMPLING),
+        str, declare(SAMPLING, "What is asked; {question} is the question.")
     ] = "{question}",
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Each path's seed follows from it.", rich_help_panel=SAMPLING),
-    ] = 0,
+    seed: Annotated[int, declare(SAMPLING, "Each path's seed follows from it.", min=0)] = 0,
     no_seed: Annotated[
-        bool,
-        typer.Option(
-            "--no-seed",
-            help="Send no seeds, for endpoints that refuse them.",
-            rich_help_panel=SAMPLING,
-        ),
+        bool, declare(SAMPLING, "Send no seeds, for endpoints that refuse them.", "--no-seed")
     ] = False,
     extra: Annotated[
         str | None,
-        typer.Option(
-            help='More fields of the request, as JSON: {"reasoning_effort": "high"}.',
-            rich_help_panel=SAMPLING,
-        ),
+        declare(SAMPLING, 'More fields of the request, as JSON: {"reasoning_effort": "high"}.'),
     ] = None,
     concurrency: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Requests at a time at each endpoint; questions, for an engine.",
-            rich_help_panel=LIMITS,
-        ),
+        declare(LIMITS, "Requests at a time at each endpoint; questions, for an engine.", min=1),
     ] = 16,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for an answer.", rich_help_panel=LIMITS)
-    ] = 1800.0,
+    timeout: Annotated[float, declare(LIMITS, "Seconds to wait for an answer.", min=0.1)] = 1800.0,
     retries: Annotated[
         int,
-        typer.Option(
-            min=0,
-            help="How often a request is repeated before its endpoint is rested.",
-            rich_help_panel=LIMITS,
-        ),
+        declare(LIMITS, "How often a request is repeated before its endpoint is rested.", min=0),
     ] = 2,
     give_up_after: Annotated[
         float,
-        typer.Option(
-            min=0,
-            help="Seconds until all stops because no endpoint answers any more.",
-            rich_help_panel=LIMITS,
-        ),
+        declare(LIMITS, "Seconds until all stops because no endpoint answers any more.", min=0),
     ] = 600.0,
     retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Ask again for what earlier runs gave up.",
-            rich_help_panel=LIMITS,
-        ),
+        bool, declare(LIMITS, "Ask again for what earlier runs gave up.", "--retry-failed")
     ] = False,
-    price_in: Annotated[
-        float,
-        typer.Option(min=0, help="Of a million tokens of prompt.", rich_help_panel=LIMITS),
-    ] = 0.0,
-    price_out: Annotated[
-        float,
-        typer.Option(min=0, help="Of a million tokens of answer.", rich_help_panel=LIMITS),
-    ] = 0.0,
+    price_in: Annotated[float, declare(LIMITS, "Of a million tokens of prompt.", min=0)] = 0.0,
+    price_out: Annotated[float, declare(LIMITS, "Of a million tokens of answer.", min=0)] = 0.0,
     max_cost: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Stop before the store's samples cost more than this.",
-            rich_help_panel=LIMITS,
-        ),
+        float | None, declare(LIMITS, "Stop before the store's samples cost more than this.", min=0)
     ] = None,
     shard: Annotated[
-        str | None,
-        typer.Option(help="Only this share of the questions, as in 3/16.", rich_help_panel=SHARDS),
+        str | None, declare(SHARDS, "Only this share of the questions, as in 3/16.")
     ] = None,
     ray: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Sample in so many shards on Ray, and merge them.", rich_help_panel=SHARDS
-        ),
+        declare(SHARDS, "Sample in so many shards on Ray Data, and merge them.", min=1),
     ] = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
@@ -247,8 +190,8 @@ def merge(
     Example:
       parathinker data merge shard-1.sqlite shard-2.sqlite -o samples.sqlite
     """
+    from parathinker.data.merging import merge as merge_stores
     from parathinker.data.samples import SampleStore
-    from parathinker.data.samples import merge as merge_stores
 
     new = merge_stores(stores, output)
     with SampleStore(output) as store:
@@ -281,17 +224,19 @@ def _closing(tally: Tally, job: SamplingJob) -> str:
     if tally.stopped == MAX_COST:
         reason = f"Stopped at the limit of the cost, {job.prices.most:g}"
     parts = [
-        f"{reason}: {tally.before + tally.arrived:,} of {tally.wanted:,} samples in {job.output}",
-        f"{tally.arrived:,} of them new, in {duration(tally.seconds)}",
-        f"{tally.tokens_in:,} tokens in, {tally.tokens_out:,} out",
+        f"{reason}: {tally.before + tally.arrived:,} of {tally.wanted:,} samples in {job.output}"
     ]
+    if tally.arrived:
+        parts.append(f"{tally.arrived:,} of them new, in {duration(tally.seconds)}")
+    parts.append(f"{tally.tokens_in:,} tokens in, {tally.tokens_out:,} out")
     if tally.cost:
         parts.append(f"cost {tally.cost:,.2f}")
     if tally.failed:
         parts.append(f"{tally.failed:,} failed (--retry-failed asks for them again)")
     if tally.left:
         parts.append(f"{tally.left:,} left; the same command goes on")
-    return " · ".join(parts)
+    said = tally.failures.most_common(SHOWN_FAILURES)
+    return "\n".join([" · ".join(parts), *(f"  {n:,} failed: {why}" for why, n in said)])
 
 
 def _endpoints(texts: list[str], model: str | None, variables: list[str]) -> tuple[Endpoint, ...]:

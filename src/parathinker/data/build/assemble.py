@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from parathinker.data.build.lengths import Lengths, TokenCounter, lengths
+from parathinker.data.build.lengths import TokenCounter, lengths
 from parathinker.data.build.settings import BuildSettings
 from parathinker.data.build.similarity import choose_diverse, shingles, without_near_duplicates
 from parathinker.data.build.sources import Candidate
+from parathinker.data.build.summaries import WrittenSummaries
 from parathinker.data.build.tally import Tally
 from parathinker.data.schema import Example, PathText, Question
 from parathinker.scoring import Scored, extract_answer
@@ -43,10 +44,16 @@ class Assembler:
     Args:
         settings: what to make.
         counter: counts tokens; needed where the settings limit them.
+        written: what a teacher wrote about paths, for summaries by a teacher.
     """
 
-    def __init__(self, settings: BuildSettings, counter: TokenCounter | None) -> None:
-        self._settings, self._counter = settings, counter
+    def __init__(
+        self,
+        settings: BuildSettings,
+        counter: TokenCounter | None = None,
+        written: WrittenSummaries | None = None,
+    ) -> None:
+        self._settings, self._counter, self._written = settings, counter, written
         self.verdicts = Counter[str]()
         """How many samples are right, wrong, unknown, unfinished, or could not be checked."""
         self.difficulty = Tally("share of right samples", "questions")
@@ -63,17 +70,16 @@ class Assembler:
     def tallies(self) -> list[Tally]:
         """All steps, in order; those that limit nothing are left out."""
         limited = self._settings.max_path_tokens is not None
-        whole = (self._settings.max_tokens, self._settings.max_positions) != (None, None)
         return [
             self.difficulty,
             self.finished,
             self.policy,
             *([self.length] if limited else []),
-            self.near_duplicates,
+            *([] if self._settings.near_duplicates else [self.near_duplicates]),
             self.choice,
             self.enough,
             self.summaries,
-            *([self.context] if whole else []),
+            *([self.context] if self._limits_examples else []),
         ]
 
     def example(self, question: Question, found: Sequence[tuple[Candidate, Scored]]) -> Example:
@@ -88,11 +94,10 @@ class Assembler:
         paths = self._allowed(self._finished(judged))
         chosen = self._choose(self._short_enough(paths))
         self._check_enough(chosen)
-        summary = self._summary(question, chosen)
-        chosen = self._fitting(question, chosen, summary)
+        kept, summary = self._summed_up(question, chosen)
         return Example(
             question.question,
-            tuple(_path_text(one) for one in chosen),
+            tuple(_path_text(one) for one in kept),
             summary,
             question.id,
             question.answer,
@@ -110,7 +115,7 @@ class Assembler:
         else:
             name = {True: "right", False: "wrong", None: "nobody knows"}[correct]
         self.verdicts[name] += 1
-        return Judged(candidate, correct)
+        return Judged(candidate, correct, candidate.learn)
 
     def _check_difficulty(self, judged: Sequence[Judged]) -> None:
         known = [one.correct for one in judged if one.correct is not None]
@@ -139,7 +144,7 @@ class Assembler:
         keep, kept = self._settings.keep, []
         for one in judged:
             if keep == "all":
-                kept.append(replace(one, learn=one.candidate.finished))
+                kept.append(replace(one, learn=one.learn and one.candidate.finished))
             elif one.correct:
                 kept.append(one)
             elif one.correct is None:
@@ -164,7 +169,9 @@ class Assembler:
     def _choose(self, judged: Sequence[Judged]) -> list[Judged]:
         sets = [shingles(one.candidate.text) for one in judged]
         verdicts = [one.correct for one in judged]
-        kept = without_near_duplicates(sets, verdicts, self._settings.similar_paths)
+        kept = list(range(len(sets)))
+        if not self._settings.near_duplicates:
+            kept = without_near_duplicates(sets, verdicts, self._settings.similar_paths)
         self.near_duplicates.kept += len(kept)
         self.near_duplicates.drop("too similar to another", len(judged) - len(kept))
         wrong = [verdicts[i] is False for i in kept]
@@ -191,48 +198,66 @@ class Assembler:
             raise self._dropped(self.enough, f"fewer than {self._settings.min_right} right")
         self.enough.kept += 1
 
-    def _summary(self, question: Question, chosen: Sequence[Judged]) -> str | None:
-        kind, summary = self._settings.summary, None
-        right = [one.candidate for one in chosen if one.correct]
-        if kind == "template":
-            answer = question.answer or _agreed_answer([one.candidate for one in chosen])
-            if answer is not None:
-                summary = self._settings.summary_template.replace("{answer}", answer)
-        elif kind == "teacher":
-            summary = next((one.reply for one in right if one.reply), None)
-        elif kind == "right-path" and right:
-            shortest = min(right, key=lambda one: len(one.text))
-            summary = shortest.reply or _last_paragraph(shortest.text)
-        if summary is None and kind != "none":
+    def _summed_up(
+        self, question: Question, chosen: Sequence[Judged]
+    ) -> tuple[Sequence[Judged], str | None]:
+        """The paths, without the longest ones if they are too much together, and their summary."""
+        has_summary = False
+        for kept in self._ever_fewer(chosen):
+            summary = self._summary(question, kept)
+            if summary is None and self._settings.summary != "none":
+                continue
+            has_summary = True
+            if self._fits(question, kept, summary):
+                self.summaries.kept += 1
+                self.context.kept += 1
+                return kept, summary
+        if not has_summary:
             raise self._dropped(self.summaries, "nothing to sum up with")
         self.summaries.kept += 1
-        return summary
+        raise self._dropped(self.context, "too long")
 
-    def _fitting(
-        self, question: Question, chosen: Sequence[Judged], summary: str | None
-    ) -> list[Judged]:
-        """The paths, without the longest ones if they are too much together."""
-        limits = (self._settings.max_tokens, self._settings.max_positions)
-        if self._counter is None or limits == (None, None):
-            return list(chosen)
+    def _ever_fewer(self, chosen: Sequence[Judged]) -> Iterator[Sequence[Judged]]:
+        """The paths; where lengths matter, also without the longest, while there are enough."""
+        yield chosen
+        if self._counter is None or not self._limits_examples:
+            return
         kept = [
             one if one.tokens else replace(one, tokens=self._counter.path(one.candidate.text))
             for one in chosen
         ]
-        prompt = self._counter.prompt(question.question)
-        end = None if summary is None else self._counter.summary(summary)
-        while kept:
-            size = lengths(prompt, tuple(one.tokens or 0 for one in kept), end)
-            if self._fits(size):
-                self.context.kept += 1
-                return kept
+        while len(kept) > self._settings.min_paths:
             kept.remove(max(kept, key=lambda one: one.tokens or 0))
-            right = sum(one.correct is True for one in kept)
-            if len(kept) < self._settings.min_paths or right < self._settings.min_right:
-                break
-        raise self._dropped(self.context, "too long")
+            if sum(one.correct is True for one in kept) < self._settings.min_right:
+                return
+            yield list(kept)
 
-    def _fits(self, size: Lengths) -> bool:
+    def _summary(self, question: Question, chosen: Sequence[Judged]) -> str | None:
+        kind = self._settings.summary
+        right = [one.candidate for one in chosen if one.correct]
+        if kind == "template":
+            answer = question.answer or _agreed_answer([one.candidate for one in chosen])
+            if answer is not None:
+                return self._settings.summary_template.replace("{answer}", answer)
+        elif kind == "teacher" and self._written is not None:
+            return self._written.about(question, [one.candidate.text for one in chosen])
+        elif kind == "teacher":
+            return next((one.reply for one in right if one.reply), None)
+        elif kind == "right-path" and right:
+            shortest = min(right, key=lambda one: len(one.text))
+            return shortest.reply or _last_paragraph(shortest.text)
+        return None
+
+    @property
+    def _limits_examples(self) -> bool:
+        return (self._settings.max_tokens, self._settings.max_positions) != (None, None)
+
+    def _fits(self, question: Question, kept: Sequence[Judged], summary: str | None) -> bool:
+        if self._counter is None or not self._limits_examples:
+            return True
+        paths = tuple(one.tokens or self._counter.path(one.candidate.text) for one in kept)
+        end = None if summary is None else self._counter.summary(summary)
+        size = lengths(self._counter.prompt(question.question), paths, end)
         most, last = self._settings.max_tokens, self._settings.max_positions
         return (most is None or size.total <= most) and (last is None or size.positions <= last)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from parathinker.data.build.report import BuildReport
 from parathinker.data.build.settings import BuildSettings
@@ -62,7 +63,9 @@ def command(report: BuildReport) -> str:
         if value == getattr(default, one.name):
             continue
         if one.name == "against":
-            words += [word for file in value for word in (option, file)]
+            words += [word for file in value for word in (option, Path(file).name)]
+        elif one.name in ("tokenizer", "summaries"):
+            words += [option, Path(value).name]
         elif isinstance(value, bool):
             words.append(option)
         else:

@@ -19,6 +19,8 @@ from parathinker.data.build.questions import decontaminated, split_of, unique_qu
 from parathinker.data.build.report import BuildReport
 from parathinker.data.build.settings import BuildSettings
 from parathinker.data.build.sources import Candidate, Source, open_sources
+from parathinker.data.build.summaries import WrittenSummaries
+from parathinker.data.build.summaries import summary_questions as what_to_ask
 from parathinker.data.build.tally import DroppedQuestion
 from parathinker.data.build.verify import (
     Progress,
@@ -27,7 +29,13 @@ from parathinker.data.build.verify import (
     scores_beside,
     verify,
 )
-from parathinker.data.schema import Example, Question, write_examples
+from parathinker.data.schema import (
+    Example,
+    Question,
+    read_examples,
+    write_examples,
+    write_questions,
+)
 from parathinker.errors import UsageError
 from parathinker.scoring import Scored
 
@@ -42,6 +50,7 @@ def build(
     *,
     workers: int | None = None,
     scores: str | Path | None = None,
+    summary_questions: str | Path | None = None,
     force: bool = False,
     progress: Progress = lambda *_: None,
 ) -> BuildReport:
@@ -56,6 +65,7 @@ def build(
         settings: what to make.
         workers: processes that check answers; by default one for each processor.
         scores: folder for what is found out about answers; by default beside each input.
+        summary_questions: file to write what a teacher is to be asked for summaries.
         force: replace a dataset that is there.
         progress: called with the step, how many are done, and how many there are.
 
@@ -70,13 +80,23 @@ def build(
     with ExitStack() as closing:
         benchmarks = read_benchmarks(settings.benchmarks, settings.against)
         counter = None if settings.tokenizer is None else TokenCounter(settings.tokenizer)
-        sources = open_sources(paths, settings.path_text, closing)
+        sources = open_sources(paths, settings.path_text, settings.tokenizer, closing)
         report = BuildReport(settings, tuple(path.name for path in paths), _versions())
         decontaminator = Decontaminator(benchmarks, settings.ngram)
         questions = _choose_questions(sources, decontaminator, report)
-        cached = [(source, _cache(source, settings, scores, closing)) for source in sources]
-        report.checked = verify(cached, questions, workers, settings.timeout_s, progress)
-        assembler = Assembler(settings, counter)
+        cached = [(source, _cache(source.path, settings, scores, closing)) for source in sources]
+        written = _written_summaries(settings, scores, closing)
+        checking = (workers, settings.timeout_s, progress)
+        report.checked = verify(cached, questions, len(questions), *checking)
+        if written is not None:
+            report.checked += verify(
+                [(written.source, written.scores)],
+                written.source.questions(),
+                written.source.count(),
+                *checking,
+                step="checking summaries",
+            )
+        assembler = Assembler(settings, counter, written)
         with _whole_folder(target) as folder:
             examples = _examples(cached, questions, assembler, report, progress)
             _write_splits(folder, examples, report)
@@ -85,6 +105,10 @@ def build(
             _write_report(folder, target.name, report)
             if not sum(counts.examples for counts in report.splits.values()):
                 raise UsageError(f"no example is left: {_why(report)}")
+    if summary_questions is not None:
+        by_id = {question.id: question for question in questions}
+        asked = what_to_ask(read_examples(target), by_id)
+        write_questions(summary_questions, asked)
     return report
 
 
@@ -157,10 +181,22 @@ def _write_report(folder: Path, name: str, report: BuildReport) -> None:
             print(json.dumps(asdict(one), ensure_ascii=False), file=lines)
 
 
+def _written_summaries(
+    settings: BuildSettings, scores: str | Path | None, closing: ExitStack
+) -> WrittenSummaries | None:
+    if settings.summaries is None:
+        return None
+    path = Path(settings.summaries)
+    cache = _cache(path, settings, scores, closing)
+    written = WrittenSummaries(path, cache, settings.threshold)
+    closing.callback(written.source.close)
+    return written
+
+
 def _cache(
-    source: Source, settings: BuildSettings, scores: str | Path | None, closing: ExitStack
+    source: Path, settings: BuildSettings, scores: str | Path | None, closing: ExitStack
 ) -> ScoreCache:
-    path = scores_beside(source.path)
+    path = scores_beside(source)
     if scores is not None:
         Path(scores).mkdir(parents=True, exist_ok=True)
         path = Path(scores) / path.name

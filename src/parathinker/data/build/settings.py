@@ -48,10 +48,15 @@ class BuildSettings:
     """Keep paths that did not come to their end; they count as wrong and are never learned."""
     similar_paths: float = 0.8
     """A path this similar to another with the same verdict is dropped; 1 drops equal ones only."""
+    near_duplicates: bool = False
+    """Drop none for being similar, nor equal: so does the summary meet a model's own paths."""
     summary: str = "template"
-    """``template``; ``teacher``: what the teacher said after its first right path; ``right-path``:
-    what the shortest right path ends with; ``none``."""
+    """``template``; ``teacher``: what a teacher wrote about the paths (``summaries``), or, without
+    that, what it said after its first right path; ``right-path``: what the shortest right path
+    ends with; ``none``."""
     summary_template: str = TEMPLATE
+    summaries: str | None = None
+    """Store of what a teacher wrote about the paths, see :mod:`.summaries`."""
     tokenizer: str | None = None
     """Folder of the tokenizer that lengths are counted with."""
     max_path_tokens: int | None = None
@@ -93,6 +98,11 @@ class BuildSettings:
                 self.summary != "template" or "{answer}" in self.summary_template,
                 "summary_template",
                 "a text with {answer} in it",
+            ),
+            (
+                self.summaries is None or self.summary == "teacher",
+                "summaries",
+                "given with summary 'teacher' only",
             ),
             (
                 self.tokenizer is not None or not any(getattr(self, name) for name in limits),

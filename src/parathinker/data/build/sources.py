@@ -29,7 +29,11 @@ class Candidate:
     """What is scored: the text that gives the path's answer."""
     reply: str = ""
     """What was said after the path, where that is known."""
+    said: str = ""
+    """What was said at all, after a path or without one."""
     finished: bool = True
+    learn: bool = True
+    """False where the source says that it is only to be read."""
     correct: bool | None = None
     """What the source already says; None: to be checked."""
 
@@ -49,16 +53,25 @@ class Source(Protocol):
         """Close files."""
 
 
-def open_sources(paths: Sequence[Path], path_text: str, closing: ExitStack) -> list[Source]:
+def open_sources(
+    paths: Sequence[Path], path_text: str, tokenizer: str | None, closing: ExitStack
+) -> list[Source]:
     """Open stores and files of examples, which ``closing`` closes.
+
+    Args:
+        paths: the files, or folders of examples.
+        path_text: see :class:`~.settings.BuildSettings`.
+        tokenizer: for examples in token ids without a tokenizer beside them.
+        closing: closes what was opened.
 
     Raises:
         UsageError: a path is neither.
     """
     sources: list[Source] = []
     for path in paths:
-        stored = _is_sqlite(path)
-        source: Source = StoredSamples(path, path_text) if stored else ExampleFile(path)
+        source: Source = (
+            StoredSamples(path, path_text) if is_store(path) else ExampleFile(path, tokenizer)
+        )
         closing.callback(source.close)
         sources.append(source)
     return sources
@@ -74,6 +87,10 @@ class StoredSamples:
 
     def questions(self) -> Iterator[Question]:
         return self._store.questions()
+
+    def count(self) -> int:
+        """How many questions there are."""
+        return self._store.count("questions")
 
     def candidates(self, question_id: str) -> list[Candidate]:
         return [self._candidate(sample) for sample in self._store.samples(question_id)]
@@ -91,6 +108,7 @@ class StoredSamples:
             text,
             answer_text=answer or reasoning,
             reply=answer if reasoning else "",
+            said=answer,
             finished=sample.finish_reason in FINISHED,
         )
 
@@ -102,7 +120,7 @@ class ExampleFile:
     into a temporary database.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tokenizer: str | None = None) -> None:
         self.path = path
         self._folder = tempfile.TemporaryDirectory(prefix="parathinker-")
         self._db = sqlite3.connect(str(Path(self._folder.name) / "examples.sqlite"))
@@ -112,7 +130,7 @@ class ExampleFile:
                 "INSERT INTO examples VALUES (?, ?)",
                 (
                     (one.id or question_id(one.question), json.dumps(one.to_dict()))
-                    for one in read_examples(path)
+                    for one in read_examples(path, tokenizer=tokenizer)
                 ),
             )
             self._db.execute("CREATE INDEX by_id ON examples (id)")
@@ -144,6 +162,7 @@ class ExampleFile:
                         path.text,
                         answer_text=path.text if bare is None else f"\\boxed{{{bare}}}",
                         reply=example.summary or "",
+                        learn=path.learn,
                         correct=path.correct,
                     )
                 )
@@ -154,7 +173,8 @@ class ExampleFile:
         self._folder.cleanup()
 
 
-def _is_sqlite(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Whether a path is, or by its name should be, a store of samples."""
     if not path.is_file():
         return path.suffix == ".sqlite"  # what is missing is better said as what it should be
     with path.open("rb") as file:

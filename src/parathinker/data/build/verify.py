@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,16 +137,26 @@ def needs_check(question: Question, candidate: Candidate) -> bool:
 
 def verify(
     sources: Sequence[tuple[Source, ScoreCache]],
-    questions: Sequence[Question],
+    questions: Iterable[Question],
+    total: int,
     workers: int | None,
     timeout_s: float,
     progress: Progress = lambda *_: None,
+    step: str = "checking answers",
 ) -> int:
-    """Score every candidate's answer that is not in the caches yet, and say how many those were."""
+    """Score every candidate's answer that is not in the caches yet, and say how many those were.
+
+    Args:
+        sources: where candidates are, and their scores.
+        questions: whose candidates; ``total`` of them.
+        workers: processes; by default one for each processor.
+        timeout_s: processor time for one answer, in seconds.
+        progress: called with ``step``, how many questions are done, and ``total``.
+    """
 
     def unknown() -> Iterator[tuple[tuple[ScoreCache, ScoreKey], Question, str]]:
         for done, question in enumerate(questions):
-            progress("checking answers", done, len(questions))
+            progress(step, done, total)
             for source, cache in sources:
                 for candidate in source.candidates(question.id):
                     key = score_key(question, candidate)
@@ -162,5 +172,5 @@ def verify(
     finally:
         for _, cache in sources:
             cache.save()
-    progress("checking answers", len(questions), len(questions))
+    progress(step, total, total)
     return checked

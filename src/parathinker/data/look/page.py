@@ -30,7 +30,7 @@ nav button { display: block; width: 100%; padding: .4rem 1rem; border: 0; text-a
 nav button[hidden] { display: none; }
 nav button[aria-current=true] { background: #8883; }
 nav small, .facts { opacity: .75; }
-main { overflow: auto; padding: 1rem; }
+main { overflow: auto; padding: 1rem; scroll-margin-top: 6rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.5 ui-monospace,
   monospace; }
 .summary { border-left: 4px solid currentcolor; padding-left: .75rem; margin: 1rem 0; }
@@ -41,6 +41,13 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.5 
 .path.wrong { border-top-color: var(--wrong); }
 .path h3 { font-size: .9rem; margin: 0 0 .5rem; }
 .path pre { max-height: 65vh; overflow: auto; }
+@media (max-width: 48rem) {
+  body { display: block; height: auto; }
+  header { position: sticky; top: 0; background: Canvas; }
+  nav { max-height: 35vh; border-right: 0; border-bottom: 1px solid var(--line); }
+  .paths { grid-auto-flow: row; grid-auto-columns: auto; }
+  .path pre { max-height: none; }
+}
 """
 
 _SCRIPT = """
@@ -67,7 +74,7 @@ const rows = examples.map((example, index) => {
   const right = example.paths.filter((path) => path.correct === true).length;
   button.append(make("div", example.question.slice(0, 120)), make("small",
     `${right} of ${example.paths.length} right \\u00b7 ${example.source || "unknown"}`));
-  button.onclick = () => show(index);
+  button.onclick = () => { show(index); main.scrollIntoView(); };
   list.append(button);
   return { button, kind: kindOf(example), text: haystack(example) };
 });

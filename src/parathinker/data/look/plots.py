@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours; hatches tell them apart in black and white, too.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
+LENGTHS = PATH_LENGTHS, EXAMPLE_LENGTHS = "path-lengths", "example-lengths"
 _DPI, _BINS, _COMPARED_BINS = 200, 40, 25
 
 
@@ -27,11 +28,12 @@ def draw(stats: Stats, folder: Path) -> list[Path]:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     except ImportError as error:
         raise MissingExtraError("plots", "data") from error
     plots = {
-        "path-lengths": _path_lengths,
-        "example-lengths": _example_lengths,
+        PATH_LENGTHS: _path_lengths,
+        EXAMPLE_LENGTHS: _example_lengths,
         "right-shares": _right_shares,
         "paths-per-example": _paths_per_example,
     }
@@ -46,8 +48,14 @@ def draw(stats: Stats, folder: Path) -> list[Path]:
             axes.grid(axis="y", alpha=0.3)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=9, frameon=False)
+            whole_numbers = StrMethodFormatter("{x:,.0f}")
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.yaxis.set_major_formatter(whole_numbers)
+            if name in LENGTHS:
+                axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+                axes.xaxis.set_major_formatter(whole_numbers)
+            if axes.get_legend_handles_labels()[0]:  # above the plot, where no bar is
+                axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
             for suffix in ("png", "svg"):
                 file = folder / f"{name}.{suffix}"
                 try:

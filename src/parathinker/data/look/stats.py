@@ -23,6 +23,8 @@ from parathinker.data.schema import Example, normalise
 from parathinker.errors import UsageError
 
 CHARACTERS, TOKENS = "characters", "tokens"
+LENGTHS = ("question", "path", "right path", "wrong path", "summary", "example", "positions")
+"""What is measured, in the order in which it is told."""
 _DEFAULT = BuildSettings()
 
 
@@ -68,7 +70,7 @@ class Stats:
     learned: int = 0
     summaries: int = 0
     lengths: dict[str, list[int]] = field(default_factory=dict)
-    """By what: question, path, right path, wrong path, summary, example, positions."""
+    """By what, see ``LENGTHS``."""
     duplicate_questions: int = 0
     """Examples whose question an earlier one has, too."""
     similar_questions: int = 0

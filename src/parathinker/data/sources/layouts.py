@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from parathinker.data.sources.teacher_text import CLOSE, TeacherText, join_reasoning
+from parathinker.data.sources.teacher_text import TeacherText, join_reasoning
+from parathinker.data.teacher.reasoning import CLOSE
 from parathinker.errors import UsageError
 
 Row = Mapping[str, Any]

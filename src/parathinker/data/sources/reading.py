@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parathinker.data.build.decontaminate import Decontaminator
 from parathinker.data.schema import Question, question_id
 from parathinker.data.sources import procedural
 from parathinker.data.sources.layouts import NICKNAMES, QUESTIONS, Layout, layout_for, text_of
@@ -36,6 +37,8 @@ class SourceOptions:
     require_answer: bool = False
     """Drop questions without a reference answer."""
     min_difficulty: float | None = None
+    clear_of: Decontaminator | None = None
+    """Drop questions of these benchmarks."""
     limit: int | None = None
     """Questions to keep of each source."""
     seed: int | None = None
@@ -105,7 +108,7 @@ def read_source(
         if question is None:
             tally.dropped[NO_QUESTION] += 1
             continue
-        reason = _reason_to_drop(question, layout, row, options)
+        reason = _reason_to_drop(question, layout, row, options) or _leak(question, options)
         if reason is not None:
             tally.dropped[reason] += 1
             continue
@@ -135,6 +138,8 @@ def _read_procedural(
         tally.rows += 1
         if question is not None and options.require_answer and question.answer is None:
             question, reason = None, NO_ANSWER
+        if question is not None and (leak := _leak(question, options)) is not None:
+            question, reason = None, leak
         if question is None:
             tally.dropped[reason] += 1
         else:
@@ -166,6 +171,11 @@ def _reason_to_drop(
     if difficulty is None:
         return NO_DIFFICULTY
     return TOO_EASY if difficulty < options.min_difficulty else None
+
+
+def _leak(question: Question, options: SourceOptions) -> str | None:
+    match = None if options.clear_of is None else options.clear_of.match(question.question)
+    return None if match is None else f"in {match.benchmark}"
 
 
 def _layout(columns: Iterable[str], source: str, options: SourceOptions) -> Layout:

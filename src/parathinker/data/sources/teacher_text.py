@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OPEN, CLOSE = "<think>", "</think>"
+from parathinker.data.teacher.reasoning import CLOSE, OPEN, split_think
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,7 @@ class TeacherText:
 
 def split_reasoning(text: str) -> tuple[str, str]:
     """Reasoning and answer; without ``</think>`` all of it is reasoning, and there is no answer."""
-    reasoning, _, answer = text.partition(CLOSE)
-    return reasoning.strip().removeprefix(OPEN).strip(), answer.strip()
+    return split_think(text if CLOSE in text else OPEN + text.strip().removeprefix(OPEN))
 
 
 def join_reasoning(reasoning: str, answer: str) -> str:

@@ -79,7 +79,9 @@ class _Line:
         if self._failing_since is None:
             return False
         known = self.client.answered_at is not None
-        patience_s = self._patience.give_up_s if known else self._patience.first_answer_s
+        patience_s = self._patience.give_up_s
+        if not known:
+            patience_s = min(patience_s, self._patience.first_answer_s)
         return max(now, self.rests_until) - self._failing_since > patience_s
 
 

@@ -7,14 +7,15 @@ import contextlib
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from parathinker.data.samples import Sample, SampleStore, SamplingSettings
+from parathinker.data.samples import Failure, Sample, SampleStore, SamplingSettings
 from parathinker.data.schema import read_questions
-from parathinker.data.teacher.asking import Ask, Teacher, seed_of
+from parathinker.data.teacher.asking import Ask, Teacher, TeacherError, seed_of
 from parathinker.data.teacher.chat import MOST_CONNECTIONS, Endpoint
 from parathinker.data.teacher.endpoints import EndpointTeacher, Patience
 from parathinker.data.teacher.shards import Shard
@@ -22,6 +23,8 @@ from parathinker.errors import UsageError
 
 MAX_COST = "max-cost"
 """Why a job stopped that reached its limit; else the name of a signal."""
+TICK_S = 5.0
+"""How often whoever looks on hears of a job in which nothing arrives."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,6 @@ class Tally:
     """Samples that the store should hold in the end."""
     before: int
     """Samples that it held when this run began."""
-    failed: int
-    """Samples that were given up, in this run or before."""
     prices: Prices
     tokens_in: int
     tokens_out: int
@@ -94,6 +95,8 @@ class Tally:
     """Tokens of this run."""
     asked: int = 0
     """Samples that a teacher was asked for in this run, and has not given or failed yet."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """How many samples were given up, in this run or before, by what was said about them."""
     stopped: str | None = None
     """Why it ended early, if it did."""
     began: float = field(default_factory=time.monotonic)
@@ -102,9 +105,15 @@ class Tally:
     @classmethod
     def of(cls, store: SampleStore, paths: int, prices: Prices) -> Tally:
         """How a store stands before anything is asked."""
-        questions = store.count("questions")
-        before, failed = store.count("samples", paths), store.count("failures", paths)
-        return cls(questions, questions * paths, before, failed, prices, *store.tokens())
+        questions, before = store.count("questions"), store.count("samples", paths)
+        tally = cls(questions, questions * paths, before, prices, *store.tokens())
+        tally.failures.update(one.message for one in store.failures() if one.index < paths)
+        return tally
+
+    @property
+    def failed(self) -> int:
+        """Samples that were given up, in this run or before."""
+        return self.failures.total()
 
     @property
     def left(self) -> int:
@@ -115,6 +124,12 @@ class Tally:
     def cost(self) -> float:
         """Of all samples in the store."""
         return self.prices.cost(self.tokens_in, self.tokens_out)
+
+    @property
+    def expected_cost(self) -> float:
+        """Of the whole job, if what is left costs what samples cost so far."""
+        there = self.before + self.arrived
+        return self.cost * (1 + self.left / there) if there else 0.0
 
     def can_afford_another(self) -> bool:
         """Whether one more may be asked for, if what is under way costs what samples cost so far.
@@ -127,12 +142,16 @@ class Tally:
         expected = self.asked * self.cost / there if there else 0.0
         return self.cost + expected < self.prices.most
 
-    def take(self, outcome: Sample | object) -> None:
+    def tick(self) -> None:
+        """Take the time."""
+        self.seconds = time.monotonic() - self.began
+
+    def take(self, outcome: Sample | Failure) -> None:
         """Count what arrived."""
         self.asked -= 1
-        self.seconds = time.monotonic() - self.began
-        if not isinstance(outcome, Sample):
-            self.failed += 1
+        self.tick()
+        if isinstance(outcome, Failure):
+            self.failures[outcome.message] += 1
             return
         self.arrived += 1
         self.arrived_in += outcome.prompt_tokens
@@ -150,6 +169,7 @@ class Tally:
             "before": self.before,
             "arrived": self.arrived,
             "failed": self.failed,
+            "failures": dict(self.failures.most_common()),
             "left": self.left,
             "prompt_tokens": self.tokens_in,
             "completion_tokens": self.tokens_out,
@@ -165,7 +185,7 @@ class Watch(Protocol):
     """Who looks on."""
 
     def update(self, tally: Tally) -> None:
-        """The job stands so; called at the start and whenever something arrived."""
+        """The job stands so; called at the start, whenever something arrived, and now and then."""
 
     def note(self, text: str) -> None:
         """A line for the user, such as an endpoint that fails."""
@@ -186,10 +206,10 @@ def run_job(job: SamplingJob, watch: Watch) -> Tally:
     questions = list(read_questions(job.questions))
     if not questions:
         raise UsageError(f"{job.questions} holds no questions")
-    if job.settings.shard is not None:
-        shard = Shard.parse(job.settings.shard)
-        questions = [question for question in questions if shard.takes(question.id)]
-    with SampleStore.begin(job.output, job.settings, questions) as store:
+    shard = Shard.parse(job.settings.shard or "1/1")
+    places = [place for place, question in enumerate(questions) if shard.takes(question.id)]
+    taken = [questions[place] for place in places]
+    with SampleStore.begin(job.output, job.settings, taken, places=places) as store:
         if job.retry_failed:
             store.forget_failures()
         tally = Tally.of(store, job.settings.paths, job.prices)
@@ -203,6 +223,7 @@ async def _sample(job: SamplingJob, store: SampleStore, tally: Tally, watch: Wat
     teacher = _teacher(job, watch.note)
     tally.began = time.monotonic()
     stop = asyncio.Event()
+    ticking = asyncio.ensure_future(_tick(tally, watch))
     with _signals(stop, tally), contextlib.suppress(_StoppedAtOnce):
         stream = teacher.outcomes(_asks(job.settings, store, tally), stop)
         async with contextlib.aclosing(stream):
@@ -214,9 +235,30 @@ async def _sample(job: SamplingJob, store: SampleStore, tally: Tally, watch: Wat
                         store.add_failures(outcome)
                     tally.take(outcome)
                     watch.update(tally)
+                    _check_cost_is_known(job, outcome)
             except asyncio.CancelledError:
                 raise _StoppedAtOnce from None
-    tally.seconds = time.monotonic() - tally.began
+            finally:
+                ticking.cancel()
+    tally.tick()
+
+
+async def _tick(tally: Tally, watch: Watch) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        tally.tick()
+        watch.update(tally)
+
+
+def _check_cost_is_known(job: SamplingJob, outcome: Sample | Failure) -> None:
+    """No money is spent behind the back of a limit."""
+    if job.prices.most is None or isinstance(outcome, Failure):
+        return
+    if outcome.prompt_tokens == outcome.completion_tokens == 0:
+        raise TeacherError(
+            f"{outcome.endpoint} does not say how many tokens an answer took, so a limit on the "
+            "cost cannot be kept; leave --max-cost out to go on without one"
+        )
 
 
 def _asks(settings: SamplingSettings, store: SampleStore, tally: Tally) -> Iterator[Ask]:

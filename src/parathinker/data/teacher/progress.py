@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from parathinker.data.teacher.job import Tally
 
@@ -16,7 +17,7 @@ LINE_EVERY_S = 10.0
 
 
 class LineWatch:
-    """Writes a line when the job begins, then every few seconds while something arrives."""
+    """Writes a line when the job begins, then every few seconds."""
 
     def __init__(self, console: Console, every_s: float = LINE_EVERY_S) -> None:
         self.tally: Tally | None = None
@@ -66,7 +67,9 @@ def watching(console: Console, every_s: float = LINE_EVERY_S) -> Iterator[LineWa
     if not console.is_terminal or console.is_dumb_terminal:
         yield LineWatch(console, every_s)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    # On a narrow terminal the text wraps, and the bar stays.
+    text = TextColumn("{task.fields[pace]}", table_column=Column())
+    columns = (BarColumn(bar_width=20), MofNCompleteColumn(), text)
     with Progress(*columns, console=console, transient=True) as bar:
         yield BarWatch(console, bar)
 
@@ -80,16 +83,17 @@ def beginning(tally: Tally) -> str:
 
 
 def pace(tally: Tally) -> str:
-    """Samples and tokens a second, cost, failures, time left."""
+    """Time left, samples and tokens a second, cost, failures; or how long nothing came."""
     seconds = max(tally.seconds, 1e-9)
+    if not tally.arrived:
+        return f"{tally.asked:,} asked for, none here yet after {duration(seconds)}"
     rate = tally.arrived / seconds
-    parts = [f"{rate:,.2f} samples/s", f"{tally.arrived_out / seconds:,.0f} tokens/s"]
+    parts = [f"{duration(tally.left / rate)} left"] if tally.left else []
+    parts += [f"{rate:,.2f} samples/s", f"{tally.arrived_out / seconds:,.0f} tokens/s"]
     if tally.cost:
-        parts.append(f"cost {tally.cost:,.2f}")
+        parts.append(f"cost {tally.cost:,.2f} of about {tally.expected_cost:,.2f}")
     if tally.failed:
         parts.append(f"{tally.failed:,} failed")
-    if tally.left and rate:
-        parts.append(f"{duration(tally.left / rate)} left")
     return " · ".join(parts)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 FIELDS = ("reasoning", "reasoning_content")
 """Fields of a message that hold its reasoning: vLLM, OpenRouter; DeepSeek, SGLang, llama.cpp."""
 
-_OPEN, _CLOSE = "<think>", "</think>"
+OPEN, CLOSE = "<think>", "</think>"
 _HARMONY_BEGINS = re.compile(r"\s*(?:<\|start\|>assistant\s*)?<\|channel\|>")
+# What is left of them where an endpoint decodes without special tokens.
+_HARMONY_BARE = re.compile(r"\s*analysis(.*?)assistantfinal(.*)", re.DOTALL)
 # A message ends where its end is marked, where the next one begins, or where tokens ran out.
 _HARMONY_MESSAGE = re.compile(
     r"<\|channel\|>\s*(?P<channel>\w+)(?P<header>(?:(?!<\|).)*)(?:<\|constrain\|>(?:(?!<\|).)*)?"
@@ -31,7 +33,8 @@ def split_reasoning(message: Mapping[str, Any]) -> tuple[str, str]:
 
     - a field ``reasoning`` or ``reasoning_content``: that, and the content as it is;
     - content in parts: those of type ``thinking`` or ``reasoning``, and those of type ``text``;
-    - harmony channels: ``final`` is the answer, all others are reasoning;
+    - harmony channels: ``final`` is the answer, all others are reasoning; also where only the words
+      are left of their marks, as in ``analysis…assistantfinal…``;
     - ``<think>…</think>``: what stands before ``</think>`` and what stands behind it. The opening
       tag may be missing, as chat templates put it into the prompt; without the closing one, all is
       reasoning, since tokens ran out in the middle of it;
@@ -48,16 +51,18 @@ def split_reasoning(message: Mapping[str, Any]) -> tuple[str, str]:
         return thought.strip(), text.strip()
     if _HARMONY_BEGINS.match(text):
         return _split_harmony(text)
-    return _split_think(text)
+    bare = _HARMONY_BARE.fullmatch(text)
+    return (bare[1].strip(), bare[2].strip()) if bare else split_think(text)
 
 
-def _split_think(text: str) -> tuple[str, str]:
-    opened = text.lstrip().startswith(_OPEN)
-    before, close, after = text.partition(_CLOSE)
+def split_think(text: str) -> tuple[str, str]:
+    """What stands before ``</think>``, and what behind it; see :func:`split_reasoning`."""
+    opened = text.lstrip().startswith(OPEN)
+    before, close, after = text.partition(CLOSE)
     if not close and not opened:
         return "", text.strip()
     if opened:
-        before = before.lstrip().removeprefix(_OPEN)
+        before = before.lstrip().removeprefix(OPEN)
     return before.strip(), after.strip()
 
 
