@@ -272,7 +272,7 @@ def test_readers_look_on_while_a_writer_writes(path: Path) -> None:
 def test_one_process_adds_at_a_time(path: Path) -> None:
     with (
         SampleStore.begin(path, SETTINGS, questions(1)),
-        pytest.raises(UsageError, match="another process is adding samples"),
+        pytest.raises(UsageError, match="another process is writing to"),
     ):
         SampleStore.begin(path, SETTINGS, questions(1))
     SampleStore.begin(path, SETTINGS, questions(1)).close()

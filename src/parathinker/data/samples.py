@@ -21,9 +21,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parathinker.data.sample_file import SampleFile, claim, release
 from parathinker.data.schema import Question
 from parathinker.errors import UsageError
+from parathinker.sqlite_file import FileKind, SqliteFile, claim, release
+
+_FILE = FileKind(
+    "a store of samples",
+    0x70617261,  # "para"
+    1,
+    (
+        "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        """CREATE TABLE questions (
+            position INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            question TEXT NOT NULL
+        )""",
+        """CREATE TABLE samples (
+            question_id TEXT NOT NULL REFERENCES questions (id),
+            "index" INTEGER NOT NULL CHECK ("index" >= 0),
+            reasoning TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            finish_reason TEXT NOT NULL,
+            model TEXT NOT NULL,
+            endpoint TEXT NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            seed INTEGER,
+            UNIQUE (question_id, "index")
+        )""",
+        """CREATE TABLE failures (
+            question_id TEXT NOT NULL REFERENCES questions (id),
+            "index" INTEGER NOT NULL,
+            message TEXT NOT NULL,
+            UNIQUE (question_id, "index")
+        )""",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +156,7 @@ class SampleStore:
                 f"there is no store of samples at {self.path}; `parathinker data sample` makes one"
             )
         self._claim: int | None = None
-        self._file = SampleFile(self.path)
+        self._file = SqliteFile(self.path, _FILE)
         if not self._file.holds_tables:
             self._file.close()
             raise self._nothing_yet()
@@ -154,7 +188,7 @@ class SampleStore:
         path = Path(path)
         lock = claim(path)
         try:
-            file = SampleFile(path)
+            file = SqliteFile(path, _FILE)
             if not file.holds_tables:
                 file.create_tables()
             file.close()

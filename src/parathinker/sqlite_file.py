@@ -1,4 +1,4 @@
-"""The SQLite file under a store of samples: its tables, transactions, and who may write."""
+"""One SQLite file that a job keeps what it made in: its tables, transactions, and who may write."""
 
 from __future__ import annotations
 
@@ -7,56 +7,38 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parathinker.errors import ParaThinkerError, UsageError
 
-APPLICATION_ID = 0x70617261  # "para"
-"""Stands in the file's header and tells a store from any other SQLite file."""
-VERSION = 1
 BUSY_S = 30.0
 """How long to wait for another process that is just writing."""
 
-_TABLES = (
-    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    """CREATE TABLE questions (
-        position INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        question TEXT NOT NULL
-    )""",
-    """CREATE TABLE samples (
-        question_id TEXT NOT NULL REFERENCES questions (id),
-        "index" INTEGER NOT NULL CHECK ("index" >= 0),
-        reasoning TEXT NOT NULL,
-        answer TEXT NOT NULL,
-        finish_reason TEXT NOT NULL,
-        model TEXT NOT NULL,
-        endpoint TEXT NOT NULL,
-        prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL,
-        seconds REAL NOT NULL,
-        seed INTEGER,
-        UNIQUE (question_id, "index")
-    )""",
-    """CREATE TABLE failures (
-        question_id TEXT NOT NULL REFERENCES questions (id),
-        "index" INTEGER NOT NULL,
-        message TEXT NOT NULL,
-        UNIQUE (question_id, "index")
-    )""",
-)
+
+@dataclass(frozen=True)
+class FileKind:
+    """What a file is for."""
+
+    name: str
+    """For people, as in "a store of samples"."""
+    application_id: int
+    """Stands in the file's header and tells it from any other SQLite file."""
+    version: int
+    tables: tuple[str, ...]
+    """Statements that make them."""
 
 
-class SampleFile:
-    """An open file with the tables of a store.
+class SqliteFile:
+    """An open file of some kind.
 
     Raises:
         UsageError: it cannot be opened, or is something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: FileKind) -> None:
+        self.path, self._kind = path, kind
         # mode=rw: never make a file where there is none.
         address = f"{path.absolute().as_uri()}?mode=rw"
         try:
@@ -69,31 +51,31 @@ class SampleFile:
             self.holds_tables = self._check()
         except sqlite3.Error as error:
             self._db.close()
-            raise UsageError(f"{path} is not a store of samples: {error}") from error
+            raise UsageError(f"{path} is not {kind.name}: {error}") from error
         except BaseException:
             self._db.close()
             raise
 
     def _check(self) -> bool:
-        """Whether it is a store; False for an empty database."""
-        kind = self._db.execute("PRAGMA application_id").fetchone()[0]
+        """Whether it is of the kind; False for an empty database."""
+        found = self._db.execute("PRAGMA application_id").fetchone()[0]
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if kind == APPLICATION_ID:
-            if version > VERSION:
+        if found == self._kind.application_id:
+            if version > self._kind.version:
                 raise UsageError(f"{self.path} was made by a newer version of parathinker")
             return True
-        if tables or kind:
-            raise UsageError(f"{self.path} is not a store of samples, but another SQLite database")
+        if tables or found:
+            raise UsageError(f"{self.path} is not {self._kind.name}, but another SQLite database")
         return False
 
     def create_tables(self) -> None:
-        """Make an empty database a store, in one transaction: a kill in between leaves it empty."""
+        """Make an empty database one, in one transaction: a kill in between leaves it empty."""
         self._db.execute("PRAGMA journal_mode = WAL")
         with self.transaction():
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-            for table in _TABLES:
+            self._db.execute(f"PRAGMA application_id = {self._kind.application_id}")
+            self._db.execute(f"PRAGMA user_version = {self._kind.version}")
+            for table in self._kind.tables:
                 self._db.execute(table)
         self.holds_tables = True
 
@@ -129,10 +111,10 @@ class SampleFile:
 
 
 def claim(path: Path) -> int:
-    """Become the one writer of a store; ``release`` undoes it, or the end of the process.
+    """Become the one writer of a file; ``release`` undoes it, or the end of the process.
 
     A file that is not there is made, empty. The lock is on a file of its own: SQLite's own locks
-    are lost when another descriptor of the store is closed.
+    are lost when another descriptor of the file is closed.
 
     Raises:
         UsageError: another process has it, or the folder cannot be written.
@@ -151,7 +133,7 @@ def claim(path: Path) -> int:
         except BlockingIOError:
             os.close(lock)
             raise UsageError(
-                f"another process is adding samples to {path}; wait for it, or use another file"
+                f"another process is writing to {path}; wait for it, or use another file"
             ) from None
         except OSError as error:
             os.close(lock)
