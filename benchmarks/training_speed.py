@@ -1,6 +1,6 @@
 """One training step on a packed row, against the way the reference code trains: speed and memory.
 
-Run: python benchmarks/training_speed.py [--tokens 2048] [--paths 8] [--rounds 3] [--json FILE]
+Run: python benchmarks/training_speed.py [--model smollm2] [--tokens 2048] [--paths 8] [--rounds 3]
 
 The reference trains one sequence at a time with a dense S×S float mask, eager attention and the
 logits of all positions. The same model with the same random weights and tokens is trained here both
@@ -31,16 +31,29 @@ CONTESTANTS = {
 PRECISIONS = ("float32", "bfloat16")
 PROMPT, SUMMARY = 64, 64
 """Tokens of the prompt and of the summary; the paths share what is left."""
-CONFIG = {
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "tie_word_embeddings": True,
-    "max_position_embeddings": 32768,
+CONFIGS = {
+    "smollm2": {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 32768,
+    },
+    "tiny": {
+        "vocab_size": 363,
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 32768,
+    },
 }
-"""SmolLM2-135M's, but for the number of layers."""
+"""The shapes of SmolLM2-135M and of the embedded model."""
 
 
 def main() -> None:
@@ -49,24 +62,37 @@ def main() -> None:
     if options.worker:
         print(json.dumps(_work(**json.loads(options.worker))))
         return
-    job = {"paths": options.paths, "layers": options.layers, "threads": options.threads}
-    speed = _speed(options, {**job, "tokens": options.tokens, "steps": options.steps})
-    memory = _memory(options, {**job, "steps": 1, "precision": options.precisions[0]})
+    job = {name: getattr(options, name) for name in ("model", "paths", "layers", "threads")}
+    speed, memory = [], []
+    if options.only != "memory":
+        speed = _speed(options, {**job, "tokens": options.tokens, "steps": options.steps})
+    if options.only != "speed":
+        memory = _memory(options, {**job, "steps": 1, "precision": options.precisions[0]})
     settings = {**job, "tokens": options.tokens, "steps": options.steps, "rounds": options.rounds}
     if options.json:
         report = {"settings": settings, "speed": speed, "memory": memory}
         options.json.write_text(json.dumps(report, indent=1), "utf-8")
-    print(_speed_table(speed, settings))
-    print(_memory_table(memory, options.precisions[0]))
+    if speed:
+        print(_speed_table(speed, settings))
+    if memory:
+        print(_memory_table(memory, options.precisions[0]))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--only", choices=["speed", "memory"], help="by default both")
     parser.add_argument("--tokens", type=int, default=2048, help="in the row, default: 2048")
     parser.add_argument("--paths", type=int, default=8, help="default: 8")
-    parser.add_argument("--layers", type=int, default=8, help="default: 8")
+    parser.add_argument("--model", choices=CONFIGS, default="smollm2", help="default: smollm2")
+    parser.add_argument("--layers", type=int, help="default: as many as the model has")
+    parser.add_argument(
+        "--contestants",
+        type=lambda text: text.split(","),
+        default=list(CONTESTANTS),
+        help=f"default: {','.join(CONTESTANTS)}",
+    )
     parser.add_argument("--steps", type=int, default=2, help="timed in each turn, default: 2")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, default: 3")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
@@ -98,7 +124,8 @@ def _speed(options: argparse.Namespace, job: dict[str, Any]) -> list[dict[str, A
     for _ in range(options.rounds):
         for precision in options.precisions:
             round_turns = [
-                _turn({**job, "contestant": name, "precision": precision}) for name in CONTESTANTS
+                _turn({**job, "contestant": name, "precision": precision})
+                for name in options.contestants
             ]
             losses = [turn["loss"] for turn in round_turns]
             limit = 1e-4 if precision == "float32" else 1e-2
@@ -112,26 +139,29 @@ def _memory(options: argparse.Namespace, job: dict[str, Any]) -> list[dict[str, 
     return [
         _turn({**job, "contestant": name, "tokens": tokens})
         for tokens in options.lengths
-        for name in CONTESTANTS
+        for name in options.contestants
         if name == "structured" or tokens <= options.dense_up_to
     ]
 
 
 def _turn(job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--worker", json.dumps(job)]
-    print(f"{job['contestant']}, {job['precision']}, {job['tokens']} tokens …", file=sys.stderr)
+    what = f"{job['contestant']}, {job['precision']}, {job['tokens']} tokens"
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{command} failed:\n{done.stderr}")
-    return {**job, **json.loads(done.stdout.splitlines()[-1])}
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"{what}: {found['seconds']:.2f} s, {found['peak_mb']:,.0f} MB", file=sys.stderr)
+    return {**job, **found}
 
 
 def _work(
     contestant: str,
+    model: str,
     precision: str,
     tokens: int,
     paths: int,
-    layers: int,
+    layers: int | None,
     steps: int,
     threads: int,
 ) -> dict[str, float]:
@@ -143,16 +173,18 @@ def _work(
     from parathinker.training.loss import packed_loss
 
     torch.set_num_threads(threads)
-    model = _model(layers, "thought_graph" if contestant == "structured" else contestant)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    example = _example(tokens, paths)
+    shape = CONFIGS[model] | ({"num_hidden_layers": layers} if layers else {})
+    net = _model(shape, "thought_graph" if contestant == "structured" else contestant)
+    # Fused, as transformers' Trainer takes it by default.
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    example = _example(tokens, paths, shape["vocab_size"])
     # One example, packed: the row lists its segments in the graph's order, without padding.
     batch = pack([example], pad_id=0)
 
     def dense_loss() -> Any:
         inputs = {name: batch[name] for name in ("input_ids", "position_ids", "thought_ids")}
         mask = additive_mask(example.graph)
-        logits = model(**inputs, attention_mask=mask, use_cache=False).logits
+        logits = net(**inputs, attention_mask=mask, use_cache=False).logits
         labels = batch["shift_labels"]
         return torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -161,7 +193,7 @@ def _work(
     def step() -> float:
         half = precision == "bfloat16"
         with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
-            total = packed_loss(model, batch)[0] if contestant == "structured" else dense_loss()
+            total = packed_loss(net, batch)[0] if contestant == "structured" else dense_loss()
             loss = total / tokens
         loss.backward()
         optimizer.step()
@@ -179,7 +211,7 @@ def _work(
     return {"loss": first, "seconds": statistics.median(seconds), "peak_mb": peak / 1e6}
 
 
-def _model(layers: int, attention: str) -> Any:
+def _model(shape: dict[str, Any], attention: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -188,13 +220,13 @@ def _model(layers: int, attention: str) -> Any:
 
     register()
     torch.manual_seed(0)
-    config = LlamaConfig(**CONFIG, num_hidden_layers=layers, attn_implementation=attention)
+    config = LlamaConfig(**shape, attn_implementation=attention)
     model = AutoModelForCausalLM.from_config(config)
     attach_thought_embeddings(model, std=0.02)
     return model.train()
 
 
-def _example(tokens: int, paths: int) -> Any:
+def _example(tokens: int, paths: int, words: int) -> Any:
     """Random tokens; paths' lengths differ by up to a quarter; all but the prompt is learned."""
     from parathinker.graph import Kind, ThoughtGraph
     from parathinker.training.batch import IGNORED, EncodedExample
@@ -206,8 +238,7 @@ def _example(tokens: int, paths: int) -> Any:
     lengths[0] += left - sum(lengths)
     graph = ThoughtGraph.parallel(PROMPT, list(enumerate(lengths, 1)), SUMMARY)
     texts = [
-        tuple(rng.randrange(CONFIG["vocab_size"]) for _ in range(segment.length))
-        for segment in graph.segments
+        tuple(rng.randrange(words) for _ in range(segment.length)) for segment in graph.segments
     ]
     labels = [
         (IGNORED,) * len(text) if segment.kind is Kind.PROMPT else (*text[1:], IGNORED)
@@ -219,36 +250,37 @@ def _example(tokens: int, paths: int) -> Any:
 def _speed_table(turns: list[dict[str, Any]], settings: dict[str, Any]) -> str:
     lines = [
         f"\nForward, backward and AdamW of {settings['tokens']} tokens with {settings['paths']} "
-        f"paths, {settings['layers']} layers, {settings['threads']} thread(s); median of "
-        f"{settings['rounds']} turns.\n",
+        f"paths, {settings['model']}, {settings['layers'] or 'all'} layers, "
+        f"{settings['threads']} thread(s); median of {settings['rounds']} turns.\n",
         "| precision | how | tokens/s | against eager | peak memory, MB |",
         "|---|---|---|---|---|",
     ]
     for precision in dict.fromkeys(turn["precision"] for turn in turns):
         figures = {}
-        for name in CONTESTANTS:
+        for name in dict.fromkeys(turn["contestant"] for turn in turns):
             own = [t for t in turns if (t["contestant"], t["precision"]) == (name, precision)]
             rate = statistics.median(t["tokens"] / t["seconds"] for t in own)
             figures[name] = rate, statistics.median(t["peak_mb"] for t in own)
         for name, (rate, peak) in figures.items():
-            ratio = rate / figures["eager"][0]
+            ratio = f"{rate / figures['eager'][0]:.2f} ×" if "eager" in figures else "not measured"
             lines.append(
-                f"| {precision} | {CONTESTANTS[name]} | {rate:,.0f} | {ratio:.2f} × | {peak:,.0f} |"
+                f"| {precision} | {CONTESTANTS[name]} | {rate:,.0f} | {ratio} | {peak:,.0f} |"
             )
     return "\n".join(lines)
 
 
 def _memory_table(turns: list[dict[str, Any]], precision: str) -> str:
+    names = list(dict.fromkeys(turn["contestant"] for turn in turns))
     lines = [
         f"\nPeak memory of a whole process, {precision}, MB; in brackets what each further 1,024 "
         "tokens cost.\n",
-        "| tokens | " + " | ".join(CONTESTANTS.values()) + " |",
-        "|---|" + "---|" * len(CONTESTANTS),
+        "| tokens | " + " | ".join(CONTESTANTS[name] for name in names) + " |",
+        "|---|" + "---|" * len(names),
     ]
     before: dict[str, dict[str, Any]] = {}
     for tokens in dict.fromkeys(turn["tokens"] for turn in turns):
         cells = []
-        for name in CONTESTANTS:
+        for name in names:
             own = [t for t in turns if (t["contestant"], t["tokens"]) == (name, tokens)]
             if not own:
                 cells.append("not measured")

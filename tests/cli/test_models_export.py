@@ -70,6 +70,20 @@ def test_an_export_replaces_nothing(run: Run, letters_model: Path, tmp_path: Pat
     assert [p.name for p in target.iterdir()] == ["diary.txt"]
     for other in (letters_model, letters_model.parent):
         assert run("models", "export", letters_model, "--output", other)[0] == 2
+    assert run("models", "export", letters_model, "--output", target, "--force")[0] == 2
+    assert [p.name for p in target.iterdir()] == ["diary.txt"], "not even by force: no model"
+
+
+def test_an_export_is_made_again_by_force(run: Run, letters_model: Path, tmp_path: Path) -> None:
+    command = "models", "export", letters_model, "--output", tmp_path / "made"
+    assert run(*command)[0] == 0
+    (tmp_path / "made" / "old.txt").write_text("of the one before")
+    code, _, errors = run(*command)
+    assert code == 2
+    assert "--force" in errors
+    assert run(*command, "--force")[0] == 0
+    assert not (tmp_path / "made" / "old.txt").exists()
+    assert (tmp_path / "made" / "model.safetensors").is_file()
 
 
 def test_the_card_has_the_measurements_and_the_recipe(
@@ -115,6 +129,21 @@ def test_the_bases_licence_is_carried_over(run: Run, letters_model: Path, tmp_pa
     card = (target / "README.md").read_text("utf-8")
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
     assert "mit, that of the base, base." in card
+
+
+def test_a_base_without_a_card_has_the_licence_that_the_recipe_says(
+    run: Run, letters_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(letters_model, tmp_path / "base")
+    (base / "README.md").unlink(missing_ok=True)
+    source = shutil.copytree(letters_model, tmp_path / "source")
+    model = {"base": str(base), "base_licence": "apache-2.0"}
+    recipe = {"name": "mine", "model": model, "stages": []}
+    (source / "training.json").write_text(json.dumps({"recipe": recipe}))
+    target = tmp_path / "made"
+    assert run("models", "export", source, "--output", target)[0] == 0
+    card = (target / "README.md").read_text("utf-8")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
 
 
 def test_a_difference_is_noticed_and_leaves_nothing_behind(

@@ -49,6 +49,16 @@ def test_a_dry_run_prints_a_table(run: Run) -> None:
         assert said in output
 
 
+def test_a_dry_run_of_a_small_model_speaks_of_megabytes_and_of_idle_gpus(
+    run: Run, small_recipe: Path
+) -> None:
+    code, output, _ = run("train", small_recipe, "--dry-run", "--gpus", 4)
+    assert code == 0
+    assert "MB on each GPU" in output
+    assert "batches_per_step lets 1 of the 4 GPUs work" in output
+    assert "seconds if 40%" in output
+
+
 def test_a_dry_run_prints_json_for_scripts(run: Run) -> None:
     arguments = "--dry-run", "--json", "--gpu-memory", "24GiB", "--flops", "1e15", "--mfu", "0.5"
     code, output, _ = run("train", RECIPES / "r1-qwen-7b.yaml", *arguments)

@@ -115,7 +115,12 @@ def test_two_processes_train_what_one_does(
         model = {"base": str(tiny_random_model), "max_paths": 8, "lora": {"rank": 4}}
         name = "adapter_model.safetensors"
     write_recipe(tmp_path, model)
-    one, two = (launch(tmp_path, processes) for processes in (1, 2))
+    one = launch(tmp_path, 1)
+    # Stopped and started again on the way.
+    before = launch(tmp_path, 2, stop_after=3)
+    after = launch(tmp_path, 2)
+    assert (max(before), min(after)) == (4, 5)
+    two = before | after
     assert one.keys() == two.keys() == set(range(1, 7))
     assert_alike(one, two, *(tmp_path / f"run-{n}" / "model" / name for n in (1, 2)))
 

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from packed_cases import MODEL_INPUTS
 from small_runs import Losses, example_files, recipe
+from transformers import TrainerCallback
 
 from parathinker.cli.train import progress_figures
+from parathinker.data.schema import read_examples
 from parathinker.modeling.config import DecoderConfig
+from parathinker.prompt import PromptCodec
 from parathinker.training.batches import WORK, Batches
 from parathinker.training.flops import Work, training_flops
+from parathinker.training.meter import known_peak
+from parathinker.training.model import load_model
 from parathinker.training.run import train
+from parathinker.training.validation import validation_batches
 
 SAMPLES = {
     "questions": ["What is 1 * 1?", "What is 2 * 3?"],
@@ -24,6 +32,17 @@ SAMPLES = {
     "max_path_tokens": 12,
     "max_summary_tokens": 8,
 }
+
+
+class Validations(TrainerCallback):  # type: ignore[misc]
+    """Notes what was measured on held-out examples."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, dict[str, float]] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "eval_loss" in logs:
+            self.found[state.global_step] = dict(logs)
 
 
 def test_the_log_has_the_loss_by_part_speed_and_memory(tmp_path: Path) -> None:
@@ -88,7 +107,15 @@ def test_samples_show_every_path_and_are_kept(tmp_path: Path) -> None:
         for question in SAMPLES["questions"]  # type: ignore[attr-defined]
     ]
     assert all(len(row["paths"]) == 3 for row in rows)
-    assert sum("sample at step" in line for line in said) == 4
+    block = [
+        "  sample at step 2: What is 1 * 1?",
+        "    path ",
+        "    path ",
+        "    path ",
+        "    summary ",
+    ]
+    assert [line.startswith(start) for line, start in zip(said, block, strict=False)] == 5 * [True]
+    assert len(said) == 4 * len(block)
     assert not (tmp_path / "one" / ".sampled-model").exists()
 
 
@@ -158,9 +185,44 @@ def test_a_batch_without_a_summary_has_no_loss_of_one(tmp_path: Path) -> None:
     assert math.isclose(losses.logs[1]["loss_paths"], losses.logs[1]["loss"], rel_tol=1e-5)
 
 
-def test_speed_counts_tokens_and_not_padding(tmp_path: Path) -> None:
-    from parathinker.prompt import PromptCodec
+def test_validation_is_the_plain_loss_of_examples_that_are_not_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "held-out").mkdir()
+    held_out = example_files(tmp_path / "held-out", count=9)
+    validation = {"files": held_out, "every": 2, "max_examples": 7}
+    without, losses, watch = Losses(), Losses(), Validations()
+    assert train(recipe(5), tmp_path / "without", (without,))
+    watched = recipe(5, top={"validation": validation})
+    assert train(watched, tmp_path / "run", (losses, watch))
+    assert losses.by_step == without.by_step, "looking changes nothing"
+    assert list(watch.found) == [2, 4, 5]
 
+    folder = tmp_path / "run" / "model"
+    model, _ = load_model(folder)
+    codec = PromptCodec.from_folder(folder)
+    examples = list(read_examples(Path(held_out[0])))[:7]
+    stage = watched.stages[0]
+    batches = validation_batches(watched.validation, stage, codec, "", slack=0)
+    assert sorted(e.question for e in batches.examples(0)) == sorted(e.question for e in examples)
+    with torch.no_grad():
+        batch = batches[0]
+        inputs = {name: batch[name] for name in (*MODEL_INPUTS, "thought_layout")}
+        logits = model(**inputs, use_cache=False).logits[0]
+    labels, of_path = batch["shift_labels"][0], batch["thought_ids"][0] > 0
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    for name, rows in (("loss", labels >= 0), ("loss_paths", of_path), ("loss_summary", ~of_path)):
+        rows = rows & (labels >= 0)
+        expected = float(each[rows].mean())
+        assert watch.found[5][f"eval_{name}"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_peak_of_a_known_gpu_is_known() -> None:
+    assert known_peak("NVIDIA A800-SXM4-80GB", bf16=True) == 312e12
+    assert known_peak("NVIDIA H100 80GB HBM3", bf16=True) == 989e12
+    assert known_peak("NVIDIA H100 PCIe", bf16=True) is None
+    assert known_peak("NVIDIA A100-SXM4-40GB", bf16=False) is None
+
+
+def test_speed_counts_tokens_and_not_padding(tmp_path: Path) -> None:
     small = recipe(1)
     train(small, tmp_path)
     codec = PromptCodec.from_folder(tmp_path / "model")

@@ -24,6 +24,7 @@ from parathinker.tokens import ControlTokens
 from parathinker.training.model import build_model
 from parathinker.training.recipe import LoraRecipe, ModelRecipe
 from parathinker.training.run import train
+from reference import largest_difference, reference_logprobs, reference_model
 from tiny_models import CHAT_TEMPLATE, CHATML, EOS, byte_tokenizer, fast_tokenizer
 from tiny_models import build_model as plain
 
@@ -174,14 +175,37 @@ def test_a_bfloat16_base_stays_bfloat16_and_what_is_trained_is_float32(
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
 
 
-def test_an_exported_adapter_thinks(tmp_path: Path, bases: Callable[..., Path]) -> None:
-    assert train(recipe(3, lora_model(bases()), learning_rate=1e-2), tmp_path / "run")
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_an_exported_adapter_is_what_was_trained_here_and_in_transformers(
+    tmp_path: Path, bases: Callable[..., Path], tied: bool
+) -> None:
+    base = bases("qwen2", tied)
+    small = recipe(3, lora_model(base, thought_embedding_std=0.2), learning_rate=1e-2)
+    assert train(small, tmp_path / "run")
     report = export_model(tmp_path / "run", tmp_path / "made")
     assert report.merged
     assert report.largest_difference < 1e-4 * report.largest_logit
-    model = ParaThinker.from_pretrained(tmp_path / "made")
-    params = ThinkingParams(paths=4, max_path_tokens=4, max_summary_tokens=4, seed=0)
-    assert len(model.think("1 + 1?", params).paths) == 4
+    params = ThinkingParams(
+        paths=4, max_path_tokens=9, max_summary_tokens=9, seed=0, termination="last-finish"
+    )
+    answer = ParaThinker.from_pretrained(tmp_path / "made").think("1 + 1?", params)
+    adapted, _ = load_adapter(tmp_path / "run" / "model", attn_implementation="eager")
+    exported = reference_model(tmp_path / "made")
+    for model in (adapted.eval().get_base_model(), exported):
+        expected = reference_logprobs(model, answer)
+        assert largest_difference(answer, expected) < 1e-4
+    # What was trained matters: without it, the same tokens get other probabilities.
+    untrained = build_model(small.model, small.seed)[0].eval().get_base_model()
+    untrained.set_attn_implementation("eager")
+    assert largest_difference(answer, reference_logprobs(untrained, answer)) > 1e-2
+
+
+def test_an_export_in_stock_transformers_writes_with_a_cache(
+    tmp_path: Path, bases: Callable[..., Path]
+) -> None:
+    assert train(recipe(1, lora_model(bases())), tmp_path / "run")
+    export_model(tmp_path / "run", tmp_path / "made")
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["use_cache"] is True
 
 
 @pytest.mark.skipif(

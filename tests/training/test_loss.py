@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,52 @@ def test_no_more_logits_exist_at_once_than_asked_for() -> None:
     with LargestTensor() as largest:
         F.cross_entropy(hidden @ head.T, labels).backward()
     assert largest.numbers == 1000 * WORDS
+
+
+MEMORY = """
+import sys
+import torch
+import torch.nn.functional as F
+from parathinker.training.loss import weighted_cross_entropy
+
+torch.set_num_threads(1)
+rows, words, hidden = 4096, 20_000, 32
+h = torch.randn(rows, hidden, requires_grad=True)
+head = torch.randn(words, hidden, requires_grad=True)
+labels, weights = torch.randint(words, (rows,)), torch.ones(rows)
+
+def step(h, labels, weights):
+    if sys.argv[1] == "chunked":
+        total, _ = weighted_cross_entropy(h, head, labels, weights, 64 * words)
+    else:
+        total = F.cross_entropy(h @ head.T, labels, reduction="sum")
+    total.backward()
+
+step(h[:64], labels[:64], weights[:64])
+
+
+def memory(name):
+    (line,) = [line for line in open("/proc/self/status") if line.startswith(name)]
+    return int(line.split()[1])
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is measured anew
+before = memory("VmRSS")
+step(h, labels, weights)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_processs_memory_grows_by_chunks_not_by_logits() -> None:
+    grown = {}
+    for how in ("chunked", "plain"):
+        command = [sys.executable, "-c", MEMORY, how]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        grown[how] = float(done.stdout) / 1024  # MB
+    logits = 4096 * 20_000 * 4 / 2**20
+    assert grown["plain"] > 1.5 * logits
+    assert grown["chunked"] < logits / 4
 
 
 def batch_for(folder: Path, summary_weight: float = 3.0) -> dict[str, Any]:

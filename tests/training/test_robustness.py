@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +20,6 @@ from small_runs import Losses, example_files, raw_recipe, recipe
 from transformers import TrainerCallback
 
 from parathinker.data.schema import read_examples
-from parathinker.errors import CheckpointError
 from parathinker.training.checkpoints import checkpoints
 from parathinker.training.health import DivergedError
 from parathinker.training.run import train
@@ -48,13 +47,36 @@ train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), (Watch(),))
 """
 
 
+def command(folder: Path, kill_at: int, log: Path) -> list[str]:
+    """Train in a process of its own that SIGKILLs itself at a step, where that is not 0."""
+    arguments = SCRIPT, folder / "recipe.yaml", folder / "run", kill_at, log
+    return [sys.executable, "-c", *map(str, arguments)]
+
+
 def run_process(folder: Path, kill_at: int, log: Path) -> int:
-    """Train in a process of its own that SIGKILLs itself at a step; its return code."""
-    command = [sys.executable, "-c", SCRIPT, folder / "recipe.yaml", folder / "run"]
-    arguments = [*map(str, command), str(kill_at), str(log)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=250)
+    """Its return code."""
+    done = subprocess.run(
+        command(folder, kill_at, log), capture_output=True, text=True, check=False, timeout=250
+    )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
+
+
+def kill_while_saving(folder: Path, log: Path, number: int) -> None:
+    """SIGKILL from outside as soon as its ``number``-th checkpoint begins to be written."""
+    process = subprocess.Popen(
+        command(folder, 0, log), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    scratch = folder / "run" / "one" / ".saving"
+    until = time.monotonic() + 200
+    seen: set[str] = set()
+    while len(seen) < number:
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < until
+        with contextlib.suppress(FileNotFoundError):
+            seen |= {p.name for p in scratch.iterdir()}
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 def steps_and_losses(log: Path) -> dict[int, str]:
@@ -93,6 +115,22 @@ def test_a_run_that_is_killed_twice_ends_with_the_bits_of_an_unbroken_one(tmp_pa
     for part in (first, second, third):
         assert part == {step: whole[step] for step in part}
     a, b = (load_file(runs[n][0] / "run" / "model" / "model.safetensors") for n in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_kills_while_checkpoints_are_written_change_no_bit(tmp_path: Path) -> None:
+    raw = raw_recipe(12, save_steps=1, logging_steps=1)
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(raw), "utf-8")
+    whole, log = (tmp_path / name / "losses.jsonl" for name in ("whole", "killed"))
+    assert run_process(tmp_path / "whole", 0, whole) == 0
+    for number in (2, 1, 3):
+        kill_while_saving(tmp_path / "killed", log, number)
+    assert run_process(tmp_path / "killed", 0, log) == 0
+    assert steps_and_losses(log) == steps_and_losses(whole)
+    a, b = (load_file(tmp_path / n / "run/model/model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -146,49 +184,6 @@ def test_what_is_no_number_stops_the_run_and_keeps_the_batch(
     assert min(losses.by_step) == 4
     assert train(small, tmp_path / "whole", (whole,))
     assert losses.by_step == {step: whole.by_step[step] for step in losses.by_step}
-
-
-class SmallDisk(TrainerCallback):  # type: ignore[misc]
-    """From a step on no file may become larger than 50 kB."""
-
-    def __init__(self, at: int) -> None:
-        self._at = at
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == self._at:
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-
-
-def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        with pytest.raises(CheckpointError, match=r"step 6 could not be saved.*checkpoint-3"):
-            train(recipe(9), tmp_path, (SmallDisk(6),))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    left = sorted(p.name for p in (tmp_path / "one").iterdir() if "checkpoint" in p.name)
-    assert left == ["checkpoint-3"]
-    assert not (tmp_path / "one" / ".saving").exists()
-    losses = Losses()
-    assert train(recipe(9), tmp_path, (losses,))
-    assert min(losses.by_step) == 4
-
-
-def test_a_disk_that_fills_up_at_the_very_end_loses_no_stage(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    small = recipe(4, save_steps=2)
-    try:
-        with pytest.raises(CheckpointError, match="could not be saved"):
-            train(small, tmp_path, (SmallDisk(3),))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    assert not (tmp_path / "one" / "done").exists()
-    assert train(small, tmp_path)
 
 
 def test_nothing_half_written_is_left_by_a_kill_while_saving(tmp_path: Path) -> None:

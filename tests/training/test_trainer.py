@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from small_runs import Losses, raw_recipe, recipe
+from small_runs import INIT, Losses, raw_recipe, recipe
 from transformers import AutoModelForCausalLM
 
 from parathinker import ParaThinker, ThinkingParams
@@ -65,6 +65,27 @@ def test_another_recipe_may_not_go_on_with_a_run(tmp_path: Path) -> None:
     train(recipe(steps=1), tmp_path)
     with pytest.raises(UsageError, match="different recipe"):
         train(recipe(steps=2), tmp_path)
+
+
+def test_what_decides_no_weight_may_change_on_the_way(tmp_path: Path) -> None:
+    whole, first, second = Losses(), Losses(stop_after=4), Losses()
+    assert train(recipe(), tmp_path / "whole", (whole,))
+    assert not train(recipe(), tmp_path / "run", (first,))
+    other = recipe(save_steps=1, keep_checkpoints=1, activation_checkpointing=True)
+    assert train(other, tmp_path / "run", (second,))
+    for step, loss in {**first.by_step, **second.by_step}.items():
+        assert loss == pytest.approx(whole.by_step[step], rel=1e-6)
+
+
+def test_attention_may_be_chosen_where_it_can_train(tmp_path: Path) -> None:
+    losses = [Losses(), Losses()]
+    for name, watch in zip(("auto", "structured"), losses, strict=True):
+        model = {**INIT, "attention": name}
+        assert train(recipe(2, model), tmp_path / name, (watch,))
+    assert losses[0].by_step == losses[1].by_step
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="flex trains on CUDA only"):
+            train(recipe(2, {**INIT, "attention": "flex"}), tmp_path / "flex")
 
 
 def test_the_loss_falls_on_fixed_examples(tmp_path: Path) -> None:

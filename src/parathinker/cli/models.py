@@ -123,6 +123,7 @@ def export(
             "evaluation.json beside the model, where there is one."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model in the folder.")] = False,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Make a folder for this package, transformers, vLLM and the hub out of a trained model.
@@ -141,7 +142,7 @@ def export(
     if evaluation is not None and not evaluation.is_file():
         raise UsageError(f"--evaluation: there is no file {evaluation}")
     quiet_transformers()
-    report = export_model(source, output, dtype, evaluation)
+    report = export_model(source, output, dtype, evaluation, force)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report), indent=1))
         return

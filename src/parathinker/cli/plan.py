@@ -14,7 +14,6 @@ from parathinker.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from parathinker.training.memory import Memory
     from parathinker.training.plan import Plan, StagePlan
     from parathinker.training.recipe import Recipe
 
@@ -40,7 +39,7 @@ def show_plan(
     console = Console(highlight=False)
     console.print(_head(made))
     for stage in made.stages:
-        console.print(_stage(stage))
+        console.print(_stage(stage, made))
         console.print(_memory(stage, made))
         console.print(_verdict(stage, made))
 
@@ -71,6 +70,7 @@ def as_dict(made: Plan) -> dict[str, Any]:
 
 def _head(made: Plan) -> str:
     counts, hardware = made.parameters, made.hardware
+    several = hardware.gpus > 1
     split = {
         "full": f"weights, gradients and optimiser split among {hardware.gpus}",
         "none": "each holds the whole model",
@@ -78,18 +78,18 @@ def _head(made: Plan) -> str:
     return (
         f"{made.name}: {counts.total:,} parameters, {counts.trained:,} of them trained "
         f"({counts.trained / counts.total:.1%})\n"
-        f"{hardware.gpus} GPUs of {hardware.memory / 1e9:.0f} GB and "
-        f"{hardware.flops / 1e12:,.0f} TFLOP/s; {split[made.sharding]}"
+        f"{hardware.gpus} GPU{'s' if several else ''} of {hardware.memory / 1e9:.0f} GB and "
+        f"{hardware.flops / 1e12:,.0f} TFLOP/s{f'; {split[made.sharding]}' if several else ''}"
     )
 
 
-def _stage(stage: StagePlan) -> str:
+def _stage(stage: StagePlan, made: Plan) -> str:
     data = stage.data
     lines = [f"\nStage {stage.name}: {data.steps:,} steps"]
     if not data.found:
-        examples = "" if data.examples is None else f"{data.examples:,} examples "
+        what = "batches" if data.examples is None else f"{data.examples:,} examples"
         lines.append(
-            f"The data or the base's tokenizer is not here: counted as {examples}of "
+            f"The data or the base's tokenizer is not here: counted as {what} of "
             f"{data.longest:,} tokens, the most they may have, so times below are at most"
         )
     elif data.examples is not None:
@@ -99,13 +99,16 @@ def _stage(stage: StagePlan) -> str:
         )
     else:
         lines.append(f"about {data.tokens:,} tokens in all, batches {data.fill:.0%} full")
+    if stage.devices < made.hardware.gpus:
+        lines.append(f"batches_per_step lets {stage.devices} of the {made.hardware.gpus} GPUs work")
     return "\n".join(lines)
 
 
 def _memory(stage: StagePlan, made: Plan) -> Table:
     from rich.table import Table
 
-    table = Table(title="GB on each GPU", title_justify="left")
+    unit = "GB" if stage.memory.total > 10e9 else "MB"
+    table = Table(title=f"{unit} on each GPU", title_justify="left")
     table.add_column("part")
     for name, chosen in (("checkpointing", True), ("no checkpointing", False)):
         mark = " (recipe)" if stage.checkpointing is chosen else ""
@@ -123,29 +126,35 @@ def _memory(stage: StagePlan, made: Plan) -> Table:
     ):
         if field == "total":
             table.add_section()
-        table.add_row(label, *(_gb(memory, field) for memory in memories))
+        table.add_row(label, *(_in(unit, getattr(memory, field)) for memory in memories))
     return table
 
 
-def _gb(memory: Memory, field: str) -> str:
-    return f"{getattr(memory, field) / 1e9:.2f}"
+def _in(unit: str, size: float) -> str:
+    return f"{size / 1e9:.2f}" if unit == "GB" else f"{size / 1e6:,.0f}"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def _verdict(stage: StagePlan, made: Plan) -> str:
     hardware = made.hardware
     room = hardware.memory - stage.memory.total
     fits = (
-        f"Fits, with {room / 1e9:.1f} GB to spare."
+        f"Fits, with {_size(room)} to spare."
         if stage.fits
-        else f"Does not fit: {-room / 1e9:.1f} GB too much."
+        else f"Does not fit: {_size(-room)} too much."
     )
     return (
         f"{fits} Without chunks the logits and their gradients would take "
-        f"{stage.whole_logits / 1e9:.1f} GB.\n"
+        f"{_size(stage.whole_logits)}.\n"
         f"About {_duration(stage.hours)} if {hardware.mfu:.0%} of the peak is used (an assumption; "
         "--mfu changes it)"
     )
 
 
 def _duration(hours: float) -> str:
+    if hours < 2 / 60:
+        return f"{hours * 3600:.0f} seconds"
     return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"

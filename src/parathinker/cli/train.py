@@ -24,8 +24,8 @@ def train(
         float | None,
         typer.Option(
             min=1.0,
-            help="Peak operations a second of one device, to show utilisation (MFU); for a plan "
-            "by default 312e12, an A800 in bfloat16.",
+            help="Peak operations a second of one device, to show utilisation (MFU); by default "
+            "the data sheet's where the GPU is a known one, for a plan 312e12, an A800's.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -79,7 +79,7 @@ def train(
     stopped = "Stopped; a checkpoint is saved. The same command goes on from there."
 
     def say(line: str) -> None:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
     try:
         done = run(read, folder, (_progress(console),), say=say, peak_flops=flops)
@@ -121,17 +121,32 @@ def _progress(console: Console) -> Any:
             self.began, self.first = time.monotonic(), state.global_step
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "loss" not in logs or not state.is_world_process_zero:
+            if not logs or not state.is_world_process_zero:
+                return
+            if "eval_loss" in logs:
+                figures = {name.removeprefix("eval_"): value for name, value in logs.items()}
+                console.print(
+                    f"{self.stage}: step {state.global_step}/{state.max_steps}  validation: "
+                    f"{progress_figures(figures)}",
+                    markup=False,
+                    soft_wrap=True,
+                )
+            if "loss" not in logs:
                 return
             pace = (time.monotonic() - self.began) / max(1, state.global_step - self.first)
             left = pace * (state.max_steps - state.global_step)
             console.print(
                 f"{self.stage}: step {state.global_step}/{state.max_steps}  "
-                f"{progress_figures(logs)}  {left / 60:.0f} min left",
+                f"{progress_figures(logs)}  {_left(left)} left",
                 markup=False,
+                soft_wrap=True,
             )
 
     return Progress()
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 _FIGURES = (

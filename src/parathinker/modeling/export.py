@@ -70,6 +70,7 @@ def write_model(folder: Path, weights: Mapping[str, Tensor], model: Any) -> None
 
     config = copy.deepcopy(model.config)
     config._attn_implementation = "sdpa"  # ours is for training
+    config.use_cache = True  # transformers' Trainer turns it off
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.dtype = next(w.dtype for w in weights.values() if w.is_floating_point())
@@ -83,7 +84,11 @@ def write_model(folder: Path, weights: Mapping[str, Tensor], model: Any) -> None
 
 
 def export_model(
-    source: Path, target: Path, dtype: str = "auto", evaluation: Path | None = None
+    source: Path,
+    target: Path,
+    dtype: str = "auto",
+    evaluation: Path | None = None,
+    replace: bool = False,
 ) -> ExportReport:
     """Make a folder for everyone out of what training left, and check that it computes the same.
 
@@ -95,6 +100,7 @@ def export_model(
         dtype: of the weights; ``auto``: as the source's, or its base's, are stored.
         evaluation: what ``parathinker eval --json`` printed, for the card; by default
             ``evaluation.json`` in the source, where there is one.
+        replace: whether ``target`` may be a model's folder, which then is replaced.
 
     Raises:
         CheckpointError: the source is damaged, or the result computes something else.
@@ -102,7 +108,7 @@ def export_model(
         MissingExtraError: the ``train`` extra is not installed.
     """
     source = _trained_in(source)
-    check_target(source, target)
+    check_target(source, target, replace)
     model, tokenizer, base = _load(source)
     config = model.config
     stored = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
@@ -142,7 +148,7 @@ def export_model(
         )
         _add_papers(made, source, base, evaluation, target.name, report)
         if target.exists():
-            target.rmdir()  # it is empty
+            shutil.rmtree(target)
         made.rename(target)
     return report
 
@@ -261,15 +267,17 @@ def _add_papers(
                 if paper.is_file() and not (made / paper.name).exists():
                     shutil.copy(paper, made / paper.name)
     control = PromptCodec.from_folder(made).control
+    recipe = _recipe(source)
+    said = recipe.get("model", {}).get("base_licence")
     facts = CardFacts(
         name=name,
         base=base,
-        licence=base_licence(base) if base is not None else None,
+        licence=(base_licence(base) or said) if base is not None else None,
         max_paths=control.max_paths,
         parameters=report.parameters,
         dtype=report.dtype,
         merged=report.merged,
-        recipe=_recipe(source),
+        recipe=recipe,
         evaluation=measured,
     )
     (made / "README.md").write_text(model_card(facts), "utf-8")

@@ -49,6 +49,7 @@ class Batches(Dataset[dict[str, Any]]):
         summary_prefix: str = "",
         cache: Path | None = None,
         say: Say = lambda _: None,
+        slack: int = SLACK,
     ) -> None:
         """Read the examples and count their tokens.
 
@@ -56,11 +57,12 @@ class Batches(Dataset[dict[str, Any]]):
             seed: of the order, the thought ids, and what a source draws.
             cache: a file that remembers the counts for the next time.
             say: called with what a person should know about the data.
+            slack: padding that stacking alike examples may cost, in tokens a segment.
 
         Raises:
             UsageError: the recipe asks for what the files do not hold.
         """
-        self._seed, self._stage, self._codec = seed, stage, codec
+        self._seed, self._stage, self._codec, self._slack = seed, stage, codec, slack
 
         def encode(example: Example, rng: random.Random) -> EncodedExample:
             if summary_prefix and example.summary is not None:
@@ -89,7 +91,7 @@ class Batches(Dataset[dict[str, Any]]):
         pad = self._codec.control.pad
         if pad is None:
             pad = self._codec.control.summary_close
-        batch = pack(encoded, pad, self._stage.summary_weight, SLACK)
+        batch = pack(encoded, pad, self._stage.summary_weight, self._slack)
         work = total_work(
             graph_work(e.graph, sum(label != IGNORED for part in e.labels for label in part))
             for e in encoded

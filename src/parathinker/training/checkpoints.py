@@ -6,6 +6,7 @@ cut short or lost later is noticed by the manifest, and the checkpoint before it
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ SCRATCH = ".saving"
 MANIFEST = "manifest.json"
 SAVING_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What writing to a full or broken disk raises: Python, PyTorch, safetensors."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECKED_BYTES = 2**30
 """Contents of larger files are not read again, only their sizes compared: that took minutes."""
 
@@ -42,13 +44,12 @@ def publish(made: Path, folder: Path, keep: int) -> Path:
     files = sorted(p for p in made.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest = {str(p.relative_to(made)): _facts(p) for p in files}
     (made / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-    for path in (*files, made / MANIFEST, *(p for p in made.rglob("*") if p.is_dir()), made):
-        _to_disk(path)
+    to_disk(made)
     target = folder / made.name
     if target.exists():
         shutil.rmtree(target)  # a damaged one that was passed over
     made.rename(target)
-    _to_disk(folder)
+    _sync(folder)
     for old in checkpoints(folder)[keep:]:
         shutil.rmtree(old)
     return target
@@ -123,8 +124,13 @@ def _facts(path: Path) -> tuple[int, int | None]:
     return size, crc
 
 
-def _to_disk(path: Path) -> None:
-    """What was written survives the machine's fall, where the system can promise it."""
+def to_disk(folder: Path) -> None:
+    """What was written there survives the machine's fall, where the system can promise it."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)

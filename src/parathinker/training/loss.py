@@ -36,6 +36,12 @@ class LossParts:
     summary: Tensor
     summary_tokens: Tensor
 
+    @classmethod
+    def none(cls, device: torch.device) -> LossParts:
+        """Of no rows."""
+        zero = torch.zeros((), device=device)
+        return cls(zero, zero, zero, zero)
+
     def __add__(self, other: LossParts) -> LossParts:
         return LossParts(
             self.paths + other.paths,

@@ -98,6 +98,8 @@ def training_memory(
         working += (compute + 4) * min(parameters.layer, parameters.trained)
     else:
         working = 2 * (config.num_layers * parameters.layer + head) if bf16 else 0
+    # DDP adds gradients up in buckets of its own.
+    copies = 2 if gpus > 1 and not sharded else 1
     # Sharded weights compute in bfloat16 throughout; autocast leaves the residual stream float32.
     residual = 2 if bf16 and sharded else 4
     layer = layer_activations(config, compute, residual) * tokens
@@ -116,7 +118,7 @@ def training_memory(
     return Memory(
         weights=held / parts,
         working_weights=working,
-        gradients=4 * parameters.trained / parts,
+        gradients=4 * parameters.trained * copies / parts,
         optimiser=8 * parameters.trained / parts,
         activations=activations,
         loss=loss,

@@ -54,6 +54,23 @@ class Meter:
         return figures
 
 
+_PEAKS = {
+    "A100": 312e12,
+    "A800": 312e12,
+    "H100 80GB HBM3": 989e12,
+    "H800": 989e12,
+    "H200": 989e12,
+}
+"""Operations a second in dense bfloat16 by NVIDIA's data sheets, by part of the device's name."""
+
+
+def known_peak(device: str, bf16: bool) -> float | None:
+    """What a GPU of this name can do; None of one that is not known, or in another precision."""
+    if not bf16:
+        return None
+    return next((peak for name, peak in _PEAKS.items() if name in device), None)
+
+
 def peak_memory() -> int:
     """Most bytes held at once so far: of the GPU where there is one, else of the process."""
     import torch

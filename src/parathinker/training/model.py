@@ -49,7 +49,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
             bos_token_id=None,
             eos_token_id=control.summary_close,
             pad_token_id=control.pad,
-            attn_implementation=attention_name(),
+            attn_implementation=attention_name(recipe.attention),
             **options,
         )
         model = transformers.AutoModelForCausalLM.from_config(config)
@@ -59,7 +59,8 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         )
     else:
         assert recipe.base is not None
-        options = {"dtype": recipe.dtype, "attn_implementation": attention_name()}
+        name = attention_name(recipe.attention)
+        options = {"dtype": recipe.dtype, "attn_implementation": name}
         if recipe.lora is not None and recipe.lora.quantize is not None:
             options |= _nf4()
         model, tokenizer = ready_model(
@@ -79,11 +80,21 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def attention_name() -> str:
-    """The attention to train with on this machine, by its name with transformers."""
+def attention_name(asked: str = "auto") -> str:
+    """The attention to train with on this machine, by its name with transformers.
+
+    Raises:
+        UsageError: FlexAttention was asked for where it cannot go backward.
+    """
     import torch
 
-    return flex.NAME if torch.cuda.is_available() else attention.NAME
+    cuda = torch.cuda.is_available()
+    if asked == "flex" and not cuda:
+        raise UsageError(
+            "recipe: model.attention flex trains on CUDA only, and there is no such device here; "
+            "auto and structured train anywhere"
+        )
+    return flex.NAME if asked != "structured" and cuda else attention.NAME
 
 
 def adapter_base(recipe: ModelRecipe) -> AdapterBase:
@@ -97,9 +108,10 @@ def adapter_base(recipe: ModelRecipe) -> AdapterBase:
 
 def continue_model(folder: Path, recipe: ModelRecipe) -> tuple[Any, Any]:
     """What an earlier stage of a recipe made, to train it further."""
+    name = attention_name(recipe.attention)
     if recipe.lora is None:
-        return load_model(folder, dtype=recipe.dtype)
-    options = {"dtype": recipe.dtype, "attn_implementation": attention_name()}
+        return load_model(folder, name, recipe.dtype)
+    options = {"dtype": recipe.dtype, "attn_implementation": name}
     if recipe.lora.quantize is not None:
         options |= _nf4()
     return load_adapter(folder, trainable=True, **options)

@@ -67,6 +67,8 @@ class StagePlan:
     whole_logits: float
     """Bytes that logits and their gradients would take without chunks."""
     fits: bool
+    devices: int
+    """GPUs that have something to do: a step's batches are whole."""
     hours: float
 
     @property
@@ -104,7 +106,10 @@ def plan(recipe: Recipe, hardware: Hardware) -> Plan:
     parameters = _count(recipe.model, raw)
     stages = []
     for stage in recipe.stages:
-        if stage.batches_per_step % hardware.gpus and recipe.sharding == "full":
+        devices = min(hardware.gpus, stage.batches_per_step)
+        if stage.batches_per_step % devices or (
+            recipe.sharding == "full" and devices < hardware.gpus
+        ):
             raise UsageError(
                 f"recipe: stage {stage.name!r} has {stage.batches_per_step} batches_per_step, "
                 f"which {hardware.gpus} GPUs cannot share evenly"
@@ -125,7 +130,6 @@ def plan(recipe: Recipe, hardware: Hardware) -> Plan:
             for checkpointing in (False, True)
         )
         flops = training_flops(config, data.work, frozen=recipe.model.lora is not None)
-        gpus = min(hardware.gpus, stage.batches_per_step)
         needed = thrifty if stage.activation_checkpointing else kept
         stages.append(
             StagePlan(
@@ -136,7 +140,8 @@ def plan(recipe: Recipe, hardware: Hardware) -> Plan:
                 without_checkpointing=kept,
                 whole_logits=logits_at_once(config, tokens),
                 fits=needed.total <= hardware.memory,
-                hours=flops / (gpus * hardware.flops * hardware.mfu) / 3600,
+                devices=devices,
+                hours=flops / (devices * hardware.flops * hardware.mfu) / 3600,
             )
         )
     return Plan(recipe.name, recipe.sharding, parameters, tuple(stages), hardware)

@@ -20,6 +20,7 @@ DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = ("nf4",)
 REPORTERS = ("tensorboard", "wandb")
 SHARDINGS = ("none", "full")
+ATTENTIONS = ("auto", "flex", "structured")
 SCHEDULERS = (
     "constant",
     "constant_with_warmup",
@@ -92,6 +93,11 @@ class ModelRecipe:
     """Defaults that the finished model carries: temperature, budgets, summary prefix, task."""
     architecture: dict[str, Any] | None = None
     """What the base's ``config.json`` says; only for ``--dry-run`` where the base is not here."""
+    base_licence: str | None = None
+    """For the card of an exported model, where the base brings no card of its own."""
+    attention: str = "auto"
+    """``flex``: FlexAttention; ``structured``: pieces merged by log-sum-exp; ``auto``: the first on
+    CUDA, the second elsewhere. They compute the same."""
 
     def __post_init__(self) -> None:
         if (self.base is None) == (self.init is None):
@@ -101,6 +107,7 @@ class ModelRecipe:
         if self.architecture is not None and "model_type" not in self.architecture:
             raise UsageError("recipe: model.architecture needs a 'model_type'")
         _one_of("model", self, "dtype", DTYPES)
+        _one_of("model", self, "attention", ATTENTIONS)
         if self.lora is not None and self.base is None:
             raise UsageError("recipe: model.lora adapts a 'base'; fresh weights have to learn all")
         if self.dtype != "float32" and self.lora is None:
@@ -227,6 +234,24 @@ class StageRecipe:
 
 
 @dataclass(frozen=True)
+class ValidationRecipe:
+    """Examples whose loss is measured every so many steps, and at a stage's end."""
+
+    files: tuple[str, ...]
+    """As ``files`` of a stage's data; of a built dataset's folder name ``validation.parquet``."""
+    every: int = 100
+    max_examples: int | None = 200
+    """The first so many; null takes all."""
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise UsageError("recipe: validation.files should name files")
+        _at_least("validation", self, 1, "every")
+        if self.max_examples is not None:
+            _at_least("validation", self, 1, "max_examples")
+
+
+@dataclass(frozen=True)
 class SamplesRecipe:
     """Questions that the model thinks about every so many steps while it trains, to look at."""
 
@@ -264,6 +289,8 @@ class Recipe:
     """Where figures go: ``tensorboard``, ``wandb`` (offline unless WANDB_MODE says otherwise)."""
     samples: SamplesRecipe | None = None
     """Questions to think about along the way."""
+    validation: ValidationRecipe | None = None
+    """Examples to measure the loss on along the way."""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -15,6 +15,7 @@ from parathinker.training.recipe import (
     Recipe,
     SamplesRecipe,
     StageRecipe,
+    ValidationRecipe,
 )
 
 T = TypeVar("T")
@@ -57,6 +58,8 @@ def parse_recipe(raw: Any) -> Recipe:
         model["lora"] = _build(LoraRecipe, model["lora"], "model.lora")
     if top.get("samples") is not None:
         top["samples"] = _build(SamplesRecipe, top["samples"], "samples")
+    if top.get("validation") is not None:
+        top["validation"] = _build(ValidationRecipe, top["validation"], "validation")
     top |= {"model": _build(ModelRecipe, model, "model"), "stages": tuple(parsed)}
     return _build(Recipe, top, "recipe")
 

@@ -21,13 +21,14 @@ from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.export import TRAINING_FILE, write_model
 from parathinker.prompt import PromptCodec
 from parathinker.training import checkpoints, distributed
-from parathinker.training.batches import Batches
-from parathinker.training.meter import Meter
+from parathinker.training.batches import SLACK, Batches
+from parathinker.training.meter import Meter, known_peak
 from parathinker.training.model import adapter_base, build_model, continue_model
 from parathinker.training.recipe import Recipe, StageRecipe
 from parathinker.training.recipe_yaml import parse_recipe
 from parathinker.training.samples_during import SampleDuring
 from parathinker.training.trainer import ParaThinkerTrainer
+from parathinker.training.validation import Validate, validation_batches
 
 _CHECKPOINTING = "activation_checkpointing"
 if _CHECKPOINTING not in TrainingArguments.__dataclass_fields__:
@@ -81,7 +82,8 @@ def train(
 
     Args:
         say: called with lines that people should see.
-        peak_flops: operations a second that one device can do, for the utilisation in the log.
+        peak_flops: operations a second that one device can do, for the utilisation in the log; by
+            default the data sheet's where the GPU is a known one.
 
     Returns:
         True when all stages are done, False after SIGTERM; a rerun goes on.
@@ -157,10 +159,10 @@ class _Stage:
             self._model, self._tokenizer = build_model(recipe.model, recipe.seed)
         else:
             self._model, self._tokenizer = continue_model(before, recipe.model)
-        batches = self._batches()
+        batches, held_out = self._batches()
         config = DecoderConfig.from_dict(self._model.config.to_dict())
         self._trainer = ParaThinkerTrainer(
-            Meter(config, recipe.model.lora is not None, self._peak),
+            Meter(config, recipe.model.lora is not None, self._peak_flops()),
             stage.keep_checkpoints,
             self._add_papers,
             model=self._model,
@@ -173,7 +175,15 @@ class _Stage:
         if recipe.samples is not None:
             during = SampleDuring(recipe.samples, self._trainer, self._tokenizer, folder, self._say)
             self._trainer.add_callback(during)
-        self._trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        if recipe.validation is not None and held_out is not None:
+            every = recipe.validation.every
+            self._trainer.add_callback(Validate(held_out, every, self._trainer))
+        try:
+            self._trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        except OSError as error:  # a checkpoint's are CheckpointErrors by now: logs are left
+            if error.errno not in checkpoints.FULL_DISK:
+                raise
+            raise checkpoints.not_saved("the log", error, folder) from error
 
     def finish(self) -> None:
         """Save what was made, and delete the checkpoints."""
@@ -202,6 +212,7 @@ class _Stage:
         else:
             write_model(scratch, weights, self._model)
         self._add_papers(scratch)
+        checkpoints.to_disk(scratch)  # its checkpoints are deleted after this
         shutil.rmtree(made, ignore_errors=True)
         scratch.rename(made)
 
@@ -213,20 +224,29 @@ class _Stage:
         asked = dataclasses.asdict(self._recipe)
         (folder / TRAINING_FILE).write_text(json.dumps({"recipe": asked}, indent=1), "utf-8")
 
-    def _batches(self) -> Batches:
-        """The main process counts the examples' tokens, the others read what it found."""
+    def _batches(self) -> tuple[Batches, Batches | None]:
+        """To train on and to validate on.
+
+        The main process counts the examples' tokens, the others read what it found.
+        """
         prefix = str(self._recipe.model.parathinker.get("summary_prefix", ""))
+        # On GPUs, calling kernels is cheap beside what padding would cost there.
+        slack = 0 if torch.cuda.is_available() else SLACK
         with distributed.processes().main_process_first():
             if distributed.is_main():
                 self._tokenizer.save_pretrained(self._folder / "tokenizer")
-            return Batches(
-                self._stage,
-                PromptCodec.from_folder(self._folder / "tokenizer"),
-                self._seed,
-                prefix,
-                cache=self._folder / "lengths.json",
-                say=self._say,
-            )
+            codec = PromptCodec.from_folder(self._folder / "tokenizer")
+            cache = self._folder / "lengths.json"
+            batches = Batches(self._stage, codec, self._seed, prefix, cache, self._say, slack)
+            asked = self._recipe.validation
+            if asked is None:
+                return batches, None
+            return batches, validation_batches(asked, self._stage, codec, prefix, slack)
+
+    def _peak_flops(self) -> float | None:
+        if self._peak is not None or not torch.cuda.is_available():
+            return self._peak
+        return known_peak(torch.cuda.get_device_name(), self._stage.bf16)
 
     def _arguments(self, steps: int) -> TrainingArguments:
         stage = self._stage
@@ -298,13 +318,8 @@ def _check_scheduler(stage: StageRecipe) -> None:
 def _claim(folder: Path, recipe: Recipe, number: int) -> None:
     """Refuse to go on with what another recipe began; stages not begun yet may change."""
 
-    def essence(recipe: Recipe) -> Recipe:
-        """What decides the weights: not what is shown along the way."""
-        recipe = dataclasses.replace(recipe, stages=recipe.stages[: number + 1])
-        return dataclasses.replace(recipe, samples=None, report_to=(), sharding="none")
-
     marker = folder / "recipe.json"
-    if marker.exists() and essence(_read_marker(marker)) != essence(recipe):
+    if marker.exists() and _essence(_read_marker(marker), number) != _essence(recipe, number):
         raise UsageError(
             f"{folder} was begun with a different recipe; give another --output, or delete it"
         )
@@ -313,6 +328,25 @@ def _claim(folder: Path, recipe: Recipe, number: int) -> None:
         fresh = marker.with_suffix(".new")
         fresh.write_text(json.dumps(dataclasses.asdict(recipe), indent=1), "utf-8")
         fresh.replace(marker)
+
+
+def _essence(recipe: Recipe, number: int) -> Recipe:
+    """What decides the weights of a stage: not how it is run, and what is shown along the way."""
+    model = dataclasses.replace(
+        recipe.model, architecture=None, base_licence=None, attention="auto"
+    )
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            data=dataclasses.replace(stage.data, expected_examples=None),
+            activation_checkpointing=False,
+            save_steps=1,
+            keep_checkpoints=1,
+            logging_steps=1,
+        )
+        for stage in recipe.stages[: number + 1]
+    )
+    return Recipe(recipe.name, model, stages, recipe.seed)
 
 
 def _read_marker(marker: Path) -> Recipe:

@@ -8,6 +8,7 @@ the engine has its own copy of the weights.
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,21 +20,23 @@ import torch
 from transformers import TrainerCallback
 
 from parathinker import Answer, ParaThinker, ThinkingParams
+from parathinker.errors import ParaThinkerError
 from parathinker.modeling.export import write_model
-from parathinker.training import distributed
+from parathinker.training import checkpoints, distributed
 from parathinker.training.recipe import SamplesRecipe
 from parathinker.training.trainer import ParaThinkerTrainer
 
 FILE = "samples.jsonl"
 SCRATCH = ".sampled-model"
-_SHORT = 60
+_SHORT = 100
 
 
 class SampleDuring(TrainerCallback):
     """Thinks about the recipe's questions and shows the answers.
 
     All of it goes to ``samples.jsonl`` in the stage's folder and, as text, to what the run reports
-    to; a line for each question to ``say``.
+    to; to ``say`` go the question, and how each path and the summary begin. Where the disk or the
+    memory has no room for it, it is left out: training is worth more.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class SampleDuring(TrainerCallback):
             kept = [
                 line
                 for line in self._file.read_text("utf-8").splitlines(keepends=True)
-                if line.endswith("\n") and json.loads(line)["step"] <= state.global_step
+                if _step(line) <= state.global_step
             ]
             self._file.write_text("".join(kept), "utf-8")
 
@@ -63,8 +66,11 @@ class SampleDuring(TrainerCallback):
         with self._trainer.meter.paused(), unchanged_randomness():
             weights = self._trainer.merged_weights()  # of all devices, so all have to ask
             if distributed.is_main():
-                answers = self._think(weights)
-                self._show(answers, args, state, control)
+                try:
+                    self._show(self._think(weights), args, state, control)
+                except (*checkpoints.SAVING_ERRORS, ParaThinkerError) as error:
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    self._say(f"  no sample at step {state.global_step}: {reason}")
             del weights
             self._trainer.accelerator.wait_for_everyone()
 
@@ -109,11 +115,12 @@ class SampleDuring(TrainerCallback):
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 texts[f"sample_{number}"] = _markdown(question, answer)
-                starts = " | ".join(_short(path.text) for path in answer.paths)
-                self._say(
-                    f"  sample at step {state.global_step}: {_short(question)} → "
-                    f"{_short(answer.text)}  (paths: {starts})"
-                )
+                self._say(f"  sample at step {state.global_step}: {_short(question)}")
+                for path in answer.paths:
+                    self._say(
+                        f"    path {path.thought_id} ({path.finish_reason}): {_short(path.text)}"
+                    )
+                self._say(f"    summary ({answer.summary.finish_reason}): {_short(answer.text)}")
         # Not by Trainer.log, which would keep the texts in every checkpoint. The step's figures
         # are logged after this, if they were to be.
         due = control.should_log
@@ -133,6 +140,14 @@ def unchanged_randomness() -> Iterator[None]:
         finally:
             random.setstate(python)
             numpy.random.set_state(numeric)
+
+
+def _step(line: str) -> float:
+    """Of a row of the file; of one that a kill or a full disk cut short, later than any."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _markdown(question: str, answer: Answer) -> str:

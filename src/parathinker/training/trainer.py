@@ -115,19 +115,12 @@ class ParaThinkerTrainer(Trainer):
         super().log(logs, start_time)
 
     def _losses_by_part(self) -> dict[str, float]:
+        """Since the last entry; the loss itself is Trainer's."""
         parts, self._parts = self._parts, None
         if parts is None:
             return {}
-        sums = torch.stack(
-            [parts.paths, parts.path_tokens, parts.summary, parts.summary_tokens]
-        ).double()
-        paths, path_tokens, summary, summary_tokens = self.accelerator.reduce(sums, "sum").tolist()
-        found = {}
-        if path_tokens:
-            found["loss_paths"] = paths / path_tokens
-        if summary_tokens:
-            found["loss_summary"] = summary / summary_tokens
-        return found
+        figures = losses_by_part(parts, self.accelerator)
+        return {name: value for name, value in figures.items() if name != "loss"}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """In order: :class:`Batches` has drawn it already."""
@@ -184,6 +177,20 @@ class ParaThinkerTrainer(Trainer):
         """The transformers model inside all that trains it."""
         model = self.accelerator.unwrap_model(self.model_wrapped)
         return model.get_base_model() if is_peft(model) else model
+
+
+def losses_by_part(parts: LossParts, accelerator: Any) -> dict[str, float]:
+    """Means over the tokens of all devices: of all, of paths, of summaries; all have to ask."""
+    sums = torch.stack([parts.paths, parts.path_tokens, parts.summary, parts.summary_tokens])
+    paths, path_tokens, summary, summary_tokens = accelerator.reduce(sums.double(), "sum").tolist()
+    found = {}
+    if path_tokens or summary_tokens:
+        found["loss"] = (paths + summary) / (path_tokens + summary_tokens)
+    if path_tokens:
+        found["loss_paths"] = paths / path_tokens
+    if summary_tokens:
+        found["loss_summary"] = summary / summary_tokens
+    return found
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
