@@ -291,6 +291,22 @@ class ParaThinker:
             for one, running in zip(prepared, done, strict=True)
         ]
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of text as a path could say it: never a control token's, whatever it says."""
+        return self._codec.encode_text(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, without control tokens."""
+        return self._codec.decode(token_ids)
+
+    def prompt_tokens(self, question: Question) -> int:
+        """How many tokens a question's prompt has, chat template included.
+
+        Raises:
+            UsageError: an empty question.
+        """
+        return len(self._preparer.prompt(question))
+
     def load(self) -> EngineLoad:
         """How many requests run and wait, and what the KV memory holds."""
         return self._engine.load()

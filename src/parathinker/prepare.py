@@ -87,7 +87,7 @@ class Preparer:
         prefix = _first(params.summary_prefix, own.summary_prefix, "")
         seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
         history = self._history(after)
-        prompt = self._prompt(question, after)
+        prompt = self.prompt(question, after)
         prefix_ids = codec.encode_text(prefix)
         path_prefixes = self._path_prefixes(params, len(thought_ids))
         path_tokens, summary_tokens = self._token_limits(
@@ -185,6 +185,29 @@ class Preparer:
             self._check_flat(request)
         return dataclasses.replace(found, request=request)
 
+    def prompt(self, question: object, after: Answer | None = None) -> list[int]:
+        """Token ids of a question's prompt, or of what it adds to the turns before.
+
+        Raises:
+            UsageError: an empty question, or one of the wrong form.
+        """
+        codec = self._codec
+        if isinstance(question, str):
+            if not question.strip():
+                raise UsageError("the question is empty")
+            if after is None:
+                prompt = codec.encode_question(question)
+            else:
+                # The answer's last token has not been through the model: it begins this turn.
+                prompt = [after.summary.token_ids[-1], *codec.encode_follow_up(question)]
+        elif after is not None:
+            raise UsageError("a question that follows up an answer should be a text, not messages")
+        else:
+            prompt = codec.encode_chat(_messages(question))
+        if not prompt:
+            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
+        return prompt
+
     # -- pieces ---------------------------------------------------------------------------------
 
     def _check_flat(self, request: EngineRequest) -> None:
@@ -210,24 +233,6 @@ class Preparer:
                 "More need control tokens and training: set model.max_paths in the recipe"
             )
         return tuple(range(1, count + 1))
-
-    def _prompt(self, question: object, after: Answer | None) -> list[int]:
-        codec = self._codec
-        if isinstance(question, str):
-            if not question.strip():
-                raise UsageError("the question is empty")
-            if after is None:
-                prompt = codec.encode_question(question)
-            else:
-                # The answer's last token has not been through the model: it begins this turn.
-                prompt = [after.summary.token_ids[-1], *codec.encode_follow_up(question)]
-        elif after is not None:
-            raise UsageError("a question that follows up an answer should be a text, not messages")
-        else:
-            prompt = codec.encode_chat(_messages(question))
-        if not prompt:
-            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
-        return prompt
 
     def _path_prefixes(self, params: ThinkingParams, count: int) -> tuple[Tokens, ...]:
         prefix = params.path_prefix

@@ -1,85 +1,233 @@
-"""``parathinker eval``: the table of a model's accuracy, single path to parallel thinking."""
+"""``parathinker eval``: compare ways to spend the same tokens, and report what came of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parathinker.data.products import DIGITS
-
 if TYPE_CHECKING:
-    from parathinker.evaluation.table import Table
+    from parathinker.evaluation.settings import EvalSettings
+    from parathinker.evaluation.tables import Paired, Results, Row
+
+evaluate = typer.Typer(invoke_without_command=True)
+DEFAULT_OUTPUT = Path("runs/eval")
 
 
-def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="An embedded model's name, a folder, or a hub id.")
-    ] = "tiny",
-    questions: Annotated[int, typer.Option(min=2, help="How many held-out problems.")] = 300,
-    paths: Annotated[
-        str, typer.Option(help="Numbers of paths to measure, comma-separated.")
-    ] = "1,2,4,8",
-    digits: Annotated[int, typer.Option(min=1, max=DIGITS, help="Digits of the factors.")] = DIGITS,
-    temperature: Annotated[
-        float | None, typer.Option(help="Of the paths; by default the model's own.")
+def _option(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, show_default=False, **more)
+
+
+@evaluate.callback()
+def run(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, _option("YAML file with settings; other options win over it.", metavar="FILE")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    model: Annotated[
+        str | None, _option("An embedded model's name, a folder, or a hub id. [default: tiny]")
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        _option(
+            "With commas: aime24, aime25, amc23, math500, products, reasoning-gym:TASK, a file, a "
+            "hub id. [default: products]"
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        _option(
+            "With spaces or semicolons where a method has options, else with commas: sequential, "
+            "majority, confidence, short, best, reprefill, tree, parallel, flat-positions, "
+            "withheld, shuffled; options as parallel:termination=last-finish. "
+            "[default: sequential,majority,parallel]"
+        ),
+    ] = None,
+    paths: Annotated[str | None, _option("Widths to compare at. [default: 1,2,4,8]")] = None,
+    budget: Annotated[
+        int | None, _option("Tokens for each path of the width. [default: 16384]")
+    ] = None,
+    summary_tokens: Annotated[
+        int | None, _option("Of a budget, what is set aside for the summary. [default: 512]")
+    ] = None,
+    samples: Annotated[
+        int | None, _option("Answers to each question, with different seeds. [default: 1]")
+    ] = None,
+    limit: Annotated[
+        int | None, _option("Questions of each benchmark. [default: all, or 500]")
+    ] = None,
+    temperature: Annotated[
+        float | None, _option("Of all sampling. [default: the model's own]")
+    ] = None,
+    seed: Annotated[int | None, _option("Of sampling, and of problems drawn. [default: 0]")] = None,
+    prompt: Annotated[
+        str | None, _option("What is asked, {question} in it. [default: the benchmark's own]")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        _option(
+            "Of reasoning-gym's tasks, as NAME=VALUE; may be given again.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    latency_questions: Annotated[
+        int | None, _option("Questions to time one by one; 0 times none. [default: 3]")
+    ] = None,
+    weights: Annotated[str | None, _option("auto, float32 or int8. [default: auto]")] = None,
+    device: Annotated[str | None, _option("auto, cpu, cuda or mps. [default: auto]")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The run's folder.")
+    ] = DEFAULT_OUTPUT,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Measure a model on held-out problems of its task, with standard errors.
+    """Measure a model: several methods at the same token budgets, on the same sampled paths.
 
-    Example: parathinker eval tiny --questions 300 --paths 1,2,4,8
+    A run that was stopped goes on where it was; more methods, widths, questions or samples can be
+    added to a run later, and nothing is sampled twice.
+
+    \b
+    Examples:
+      parathinker eval --limit 100 --budget 256 --summary-tokens 32 -o runs/tiny
+      parathinker eval --model M --benchmark aime24,math500 --paths 1,8 --samples 16 -o runs/paper
+      parathinker eval report runs/tiny
     """
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    from parathinker import ParaThinker
+    if context.invoked_subcommand is not None:
+        return
     from parathinker.errors import UsageError
-    from parathinker.evaluation.table import measure
+    from parathinker.evaluation.settings import EvalSettings
+
+    base = EvalSettings.from_yaml(config).to_dict() if config else {}
+    given: dict[str, Any] = {
+        "model": model,
+        "benchmarks": benchmark.split(",") if benchmark else None,
+        "methods": split_methods(methods) if methods else None,
+        "paths": whole_numbers(paths) if paths else None,
+        "budget": budget,
+        "summary_tokens": summary_tokens,
+        "samples": samples,
+        "limit": limit,
+        "temperature": temperature,
+        "seed": seed,
+        "prompt": prompt,
+        "latency_questions": latency_questions,
+        "weights": weights,
+        "device": device,
+    }
+    if option:
+        pairs = [one.partition("=") for one in option]
+        for one, (_, equals, _) in zip(option, pairs, strict=True):
+            if not equals:
+                raise UsageError(f"--option should be NAME=VALUE; got {one!r}")
+        given["task_options"] = {name: value for name, _, value in pairs}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    _run(EvalSettings.from_mapping({**base, **chosen}), output, as_json)
+
+
+def split_methods(text: str) -> list[str]:
+    """Methods from one option: commas separate them, but not the options of one of them."""
+    parts: list[str] = []
+    for part in text.replace(";", " ").replace(",", " ,").split():
+        if part.startswith(",") and "=" in part.partition(":")[0] and parts:
+            parts[-1] += part
+        else:
+            parts.append(part.lstrip(","))
+    return [part for part in parts if part]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Numbers from one option.
+
+    Raises:
+        UsageError: one is no whole number.
+    """
+    from parathinker.errors import UsageError
 
     try:
-        counts = [int(count) for count in paths.split(",")]
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--paths should be numbers with commas between, got {paths!r}") from None
-    loaded = ParaThinker.from_pretrained(model)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+        raise UsageError(f"--paths should be numbers with commas between; got {text!r}") from None
+
+
+def _run(settings: EvalSettings, folder: Path, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from parathinker.evaluation.run import run as run_evaluation
+    from parathinker.evaluation.store import RunStore
+    from parathinker.evaluation.tables import Results
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def progress(what: str, done: int, total: int) -> None:
+        def watch(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
+            bar.update(tasks[what], completed=done, total=total)
 
-        table = measure(loaded, questions, counts, digits, temperature, seed, progress)
+        left_out = run_evaluation(settings, folder, watch)
+    for reason in left_out:
+        console.print(f"Left out: {reason}", style="yellow", soft_wrap=True)
+    with RunStore(folder) as store:
+        results = Results(store)
+    rows, paired = results.rows(), results.paired()
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(table), indent=1))
+        found = {
+            "rows": [dataclasses.asdict(row) for row in rows],
+            "paired": [dataclasses.asdict(one) for one in paired],
+        }
+        typer.echo(json.dumps(found, indent=1))
     else:
-        _show(table, model)
+        _show(results, rows, paired)
+        console.print(f"Kept in {folder}", soft_wrap=True)
 
 
-def _show(table: Table, model: str) -> None:
+def _show(results: Results, rows: list[Row], paired: list[Paired]) -> None:
     from rich.console import Console
-    from rich.table import Table as RichTable
+    from rich.table import Table
+
+    from parathinker.evaluation.tables import percent
 
     console = Console()
-    rich = RichTable(
-        title=f"{model}: products of {table.digits}-digit numbers, n = {table.questions}, "
-        f"temperature {table.temperature:g}, accuracy in % ± standard error"
-    )
-    for column in ("method", "paths", "accuracy", "tokens"):
-        rich.add_column(column, justify="left" if column == "method" else "right")
-    for score in table.scores:
-        rich.add_row(
-            score.method,
-            str(score.paths),
-            f"{score.accuracy:.1f} ± {score.standard_error:.1f}",
-            f"{score.tokens:.0f}",
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        own = [row for row in rows if row.benchmark == benchmark]
+        table = Table(
+            title=f"{results.model.split()[0]} on {benchmark}, {own[0].accuracy.questions} "
+            f"questions × {own[0].replicates}: accuracy in % ± standard error"
         )
-    console.print(rich)
-    for paths, (gain, error) in table.gains.items():
-        console.print(
-            f"parallel − majority at {paths} paths: {gain:+.1f} ± {error:.1f} points (paired)"
-        )
+        table.add_column("P × budget", justify="right")
+        table.add_column("method")
+        for name in ("accuracy", "tokens", "in a row", "seconds"):
+            table.add_column(name, justify="right")
+        last = None
+        for row in own:
+            if last not in (None, row.width):
+                table.add_section()
+            table.add_row(
+                f"{row.width} × {results.settings['budget']}" if row.width != last else "",
+                row.method,
+                percent(row.accuracy),
+                f"{row.path_tokens + row.summary_tokens:,.0f}",
+                f"{row.depth:,.0f}",
+                "" if row.latency_s is None else f"{row.latency_s:.2f}",
+            )
+            last = row.width
+        console.print(table)
+    for one in paired:
+        c = one.comparison
+        if one.method.startswith("parallel"):
+            console.print(
+                f"{one.benchmark}, P = {one.width}: {one.method} − {one.reference} "
+                f"{100 * c.difference:+.1f} ± {100 * c.error:.1f} points, p = {c.p_flipped:.2g}",
+                soft_wrap=True,
+            )

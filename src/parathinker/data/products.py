@@ -29,6 +29,8 @@ from parathinker.errors import MissingExtraError, UsageError
 
 DIGITS = 5
 """Width of the factors in a trace; shorter ones are zero-padded."""
+HELD_OUT_SEED = 20_000_000
+"""Far from any that training draws with."""
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
 
@@ -173,7 +175,7 @@ class ProductsSource:
 
 
 def held_out_problems(
-    count: int, digits: int = DIGITS, seed: int = 20_000_000
+    count: int, digits: int = DIGITS, seed: int = HELD_OUT_SEED
 ) -> list[dict[str, Any]]:
     """Entries of reasoning-gym's ``products`` that training never sees, each but once.
 

@@ -31,7 +31,7 @@ def draw(
     Args:
         source: ``reasoning-gym:TASK``, or several as ``reasoning-gym:TASK=WEIGHT,TASK=WEIGHT``.
         size: how many entries.
-        seed: the same seed, the same entries.
+        seed: the same seed, the same entries; another one, others.
         options: the tasks' own, as ``{"min_digits": "3"}``; for one of several tasks as
             ``{"chain_sum.min_digits": "3"}``.
 
@@ -40,8 +40,8 @@ def draw(
     """
     weights = _weights(source)
     tasks = {
-        name: _create(name, size, seed + i, _options_of(name, options, list(weights)))
-        for i, name in enumerate(weights)
+        name: _create(name, size, seed, _options_of(name, options, list(weights)))
+        for name in weights
     }
     rng = random.Random(f"{seed}/{source}")
     names = list(tasks)
@@ -117,7 +117,9 @@ def _create(name: str, size: int, seed: int, options: dict[str, Any]) -> Any:
             own = [field for field in allowed if field not in ("size", "seed")]
             raise UsageError(f"{name} has no option {option!r}; it has {', '.join(own)}")
     try:
-        return reasoning_gym.create_dataset(name, size=size, seed=seed, **options)
+        # It seeds each problem with seed + index: near seeds would give nearly the same problems.
+        far = random.Random(f"{name}/{seed}").getrandbits(31)
+        return reasoning_gym.create_dataset(name, size=size, seed=far, **options)
     except (AssertionError, TypeError, ValueError, KeyError) as error:
         raise UsageError(f"{name} does not take {options}: {error}") from error
 

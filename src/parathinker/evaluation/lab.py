@@ -1,0 +1,323 @@
+"""Where methods get what a model writes: sampled once, kept, and shared by all methods.
+
+What makes a comparison fair is in here. All methods of one replicate vote on, summarise and cut the
+same sampled paths; fewer paths are the first of many; a shorter budget is the beginning of a longer
+one. That is exact: a path's tokens follow from its own seed, whoever thinks beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from parathinker import Answer, ParaThinker, ThinkingParams
+from parathinker.data.schema import Question
+from parathinker.errors import UsageError
+from parathinker.evaluation.generations import (
+    LENGTH,
+    Generation,
+    Written,
+    key_of,
+    shortened,
+)
+from parathinker.scoring import ScoringPool
+from parathinker.scoring.extract import as_number
+
+LIKELIEST = 20
+"""Tokens whose log-probabilities make a token's confidence, as DeepConf takes them."""
+IN_FLIGHT = 32
+"""Requests at once."""
+_GROUP_SEEDS = 1_000_003
+"""Between the seeds of groups, where there are more paths than the model has control tokens."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question to answer within one budget."""
+
+    question: Question
+    prompt: str
+    width: int
+    """P: how many paths the budget is for."""
+    budget: int
+    """Tokens for each of them."""
+    summary_tokens: int
+    """Of the whole budget, what is set aside where there is a summary."""
+    seed: int
+    other: Case | None = None
+    """Another question of the benchmark, for controls."""
+
+    @property
+    def tokens(self) -> int:
+        """All that may be generated."""
+        return self.width * self.budget
+
+    @property
+    def path_tokens(self) -> int:
+        """What each path may have where a summary follows."""
+        return (self.tokens - self.summary_tokens) // self.width
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model writes, alike for all methods."""
+
+    model: str
+    """Names the model and its weights."""
+    budget: int
+    """Tokens of each path that is sampled."""
+    widest: int
+    """Paths that are sampled for each question."""
+    temperature: float | None
+    top_p: float
+    confidences: bool
+    """Whether token confidences are wanted."""
+
+
+class Kept(Protocol):
+    """What remembers what was written; a :class:`~parathinker.evaluation.store.RunStore`."""
+
+    def generation(self, key: str) -> Generation | None: ...
+
+    def add_generation(self, made: Generation, kind: str, question_id: str) -> None: ...
+
+    def score(self, question_id: str, text: str) -> float | None: ...
+
+    def add_score(self, question_id: str, text: str, score: float, note: str) -> None: ...
+
+
+class Forgetful:
+    """Remembers nothing, and calls every answer wrong: for timing what a method really does."""
+
+    def generation(self, key: str) -> Generation | None:
+        return None
+
+    def add_generation(self, made: Generation, kind: str, question_id: str) -> None:
+        pass
+
+    def score(self, question_id: str, text: str) -> float | None:
+        return 0.0
+
+    def add_score(self, question_id: str, text: str, score: float, note: str) -> None:
+        pass
+
+
+class Lab:
+    """One model's writing for the methods of a run."""
+
+    def __init__(
+        self, model: ParaThinker, sampling: Sampling, store: Kept, scoring: ScoringPool | None
+    ) -> None:
+        self.model, self._how, self._store, self._scoring = model, sampling, store, scoring
+        self._running: dict[str, asyncio.Task[Generation]] = {}
+        self._threads = ThreadPoolExecutor(IN_FLIGHT, "lab")
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._prefix_tokens = len(model.encode(model.config.parathinker.get("summary_prefix", "")))
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def max_paths(self) -> int:
+        """How many paths one summary of this model can read."""
+        return self.model.max_paths
+
+    # -- what is written -------------------------------------------------------------------------
+
+    async def paths(self, case: Case) -> tuple[list[Written], tuple[str, ...]]:
+        """The first ``case.width`` sampled paths, cut to the budget, and where they are kept."""
+        most, how = self.max_paths, self._how
+        made: list[Generation] = []
+        for group, first in enumerate(range(0, case.width, most)):
+            count = min(most, how.widest - first)
+            params = self._params(
+                case.seed + _GROUP_SEEDS * group,
+                paths=count,
+                max_path_tokens=how.budget - 1,
+                termination="last-finish",
+            )
+            made.append(await self._thought("paths", case, params))
+        written = [path for one in made for path in one.segments][: case.width]
+        limited = [self.limited(path, case.budget) for path in written]
+        return limited, tuple(one.key for one in made)
+
+    async def chain(
+        self, case: Case, tokens: int, forced: bool = False, temperature: float | None = None
+    ) -> Generation:
+        """One path of up to so many tokens.
+
+        Args:
+            forced: it may not end before, and writes "Wait" instead (arXiv 2501.19393).
+            temperature: other than the run's.
+        """
+        room = self.model.config.max_context - self.model.prompt_tokens(case.prompt)
+        room -= self._prefix_tokens + 4
+        tokens = min(tokens, room)
+        params = self._params(case.seed, paths=1, max_path_tokens=tokens - 1)
+        if forced:
+            params = dataclasses.replace(params, min_path_tokens=tokens - 2, continuation="\nWait")
+        if temperature is not None:
+            params = dataclasses.replace(params, temperature=temperature)
+        return await self._thought("chain", case, params)
+
+    async def grown(
+        self, case: Case, beginnings: Sequence[tuple[int, ...]], tokens: int, step: str
+    ) -> Generation:
+        """Paths that go on from their beginnings for up to so many tokens more.
+
+        Args:
+            step: tells this from other requests with the same beginnings.
+        """
+        longest = max(map(len, beginnings))
+        params = self._params(
+            case.seed,
+            paths=len(beginnings),
+            max_path_tokens=longest + tokens,
+            termination="last-finish",
+            path_prefix=tuple(beginnings),
+        )
+        return await self._thought(f"grown {step}", case, params)
+
+    async def live(self, case: Case, termination: str) -> Answer:
+        """The whole of native thinking as users run it, in one request; nothing is kept."""
+        params = self._params(
+            case.seed,
+            paths=case.width,
+            max_path_tokens=case.path_tokens - 1,
+            max_summary_tokens=self._summary_limit(case),
+            termination=termination,
+        )
+        return await self.model.athink(case.prompt, params)
+
+    async def summary(
+        self, case: Case, paths: Sequence[Written], layout: str = "parallel"
+    ) -> Generation:
+        """What the model writes after reading paths."""
+        params = dataclasses.replace(
+            self._params(case.seed),
+            max_summary_tokens=self._summary_limit(case),
+        )
+        bodies = [list(path.token_ids) for path in paths]
+        key = self._key("summary", case, params, paths=bodies, layout=layout)
+
+        async def write() -> Answer:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(
+                self._threads,
+                lambda: self.model.summarize([case.prompt], [bodies], params, layout=layout),
+            )
+            return found[0]
+
+        return await self._made(
+            key, "summary", case, write, lambda answer: [Written.of(answer.summary)]
+        )
+
+    def limited(self, path: Written, tokens: int, reason: str = LENGTH) -> Written:
+        """The path as it would have been within so many tokens."""
+        if path.tokens <= tokens:
+            return path
+        if tokens < 2:
+            raise UsageError(f"a path needs at least 2 tokens; the budget leaves {tokens}")
+        text = self.model.decode(path.token_ids[: tokens - 1])
+        return shortened(path, tokens, text, reason)
+
+    # -- what it is worth ------------------------------------------------------------------------
+
+    async def score(self, question: Question, text: str) -> float:
+        """How right an answer is, 0 to 1."""
+        kept = self._store.score(question.id, text)
+        if kept is not None:
+            return kept
+        assert self._scoring is not None, "whoever scores nothing remembers no score either"
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, self._scoring.check, question, text)
+        if found.score is None:
+            raise UsageError(f"question {question.id} cannot be scored: {found.note}")
+        self._store.add_score(question.id, text, found.score, found.note)
+        return found.score
+
+    async def same(self, one: str, other: str) -> bool:
+        """Whether two answers, each in plain form, mean the same in mathematics."""
+        if one == other:
+            return True
+        if as_number(one) is not None and as_number(other) is not None:
+            return False
+        asked = Question(f"= {one}", "Is it the same?", one)
+        return await self.score(asked, f"\\boxed{{{other}}}") == 1.0
+
+    # -- pieces ----------------------------------------------------------------------------------
+
+    def _params(self, seed: int, **more: Any) -> ThinkingParams:
+        how = self._how
+        return ThinkingParams(
+            **{"paths": 1, "max_summary_tokens": 1, **more},
+            temperature=how.temperature,
+            top_p=how.top_p,
+            seed=seed,
+            logprobs=False,
+            top_logprobs=LIKELIEST if how.confidences else 0,
+        )
+
+    def _summary_limit(self, case: Case) -> int:
+        """Tokens behind what is forced at the summary's beginning."""
+        limit = case.summary_tokens - 1 - self._prefix_tokens
+        if limit < 1:
+            raise UsageError(
+                f"summary_tokens {case.summary_tokens} leaves nothing behind the summary's forced "
+                f"beginning of {1 + self._prefix_tokens} tokens"
+            )
+        return limit
+
+    def _key(self, kind: str, case: Case, params: ThinkingParams, **more: Any) -> str:
+        return key_of(
+            kind,
+            model=self._how.model,
+            prompt=case.prompt,
+            params=dataclasses.asdict(params),
+            **more,
+        )
+
+    async def _thought(self, kind: str, case: Case, params: ThinkingParams) -> Generation:
+        return await self._made(
+            self._key(kind, case, params),
+            kind,
+            case,
+            lambda: self.model.athink(case.prompt, params),
+            lambda answer: [Written.of(path) for path in answer.paths],
+        )
+
+    async def _made(
+        self,
+        key: str,
+        kind: str,
+        case: Case,
+        write: Callable[[], Awaitable[Answer]],
+        segments: Callable[[Answer], list[Written]],
+    ) -> Generation:
+        """What is kept under a name, or is being made under it, or is made now."""
+        kept = self._store.generation(key)
+        if kept is not None:
+            return kept
+        if key not in self._running:
+
+            async def make() -> Generation:
+                async with self._slots:
+                    began = time.perf_counter()
+                    answer = await write()
+                    seconds = time.perf_counter() - began
+                made = Generation(key, tuple(segments(answer)), seconds)
+                self._store.add_generation(made, kind, case.question.id)
+                return made
+
+            self._running[key] = asyncio.create_task(make())
+        try:
+            return await asyncio.shield(self._running[key])
+        finally:
+            if self._running.get(key) and self._running[key].done():
+                self._running.pop(key, None)

@@ -1,0 +1,132 @@
+"""What one evaluation is: model, benchmarks, methods, budgets; from options or a YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parathinker.errors import UsageError
+
+GROWABLE = ("benchmarks", "methods", "paths", "samples", "limit", "latency_questions")
+"""What may change from one run into a folder to the next: it decides what is looked at, not what
+any single answer is."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """Every choice that an evaluation makes.
+
+    A *budget* is a number of generated tokens, all of them counted: opening, closing and forced
+    tokens, and the summary's. At a width of P, every method has P × ``budget``.
+    """
+
+    model: str = "tiny"
+    """An embedded model's name, a folder, or a hub id."""
+    benchmarks: tuple[str, ...] = ("products",)
+    methods: tuple[str, ...] = ("sequential", "majority", "parallel")
+    """Names, with options as in ``parallel:termination=first-finish``."""
+    paths: tuple[int, ...] = (1, 2, 4, 8)
+    """Widths P to compare at."""
+    budget: int = 16_384
+    """Tokens for each path of the width."""
+    summary_tokens: int = 512
+    """Of a budget, what is set aside for the summary, ``<summary>`` and forced text included."""
+    samples: int = 1
+    """Answers to each question, with different seeds: accuracy is pass@1, their mean."""
+    limit: int | None = None
+    """Questions of each benchmark."""
+    temperature: float | None = None
+    """By default the model's own."""
+    top_p: float = 1.0
+    seed: int = 0
+    prompt: str | None = None
+    """What is asked, ``{question}`` in it; by default each benchmark's own."""
+    task_options: Mapping[str, str] = field(default_factory=dict)
+    """Of reasoning-gym's tasks."""
+    latency_questions: int = 3
+    """Questions to time one at a time; 0 times none."""
+    weights: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("benchmarks", "methods", "paths"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not values:
+                raise UsageError(f"{name} should be a list with at least one entry; got {values!r}")
+            object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        whole = {"budget": 4, "summary_tokens": 2, "samples": 1, "seed": 0, "latency_questions": 0}
+        if self.limit is not None:
+            whole["limit"] = 1
+        for name, least in whole.items():
+            _whole(name, getattr(self, name), least)
+        for width in self.paths:
+            _whole("paths", width, 1)
+        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature should be 0 or more; got {self.temperature!r}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p should be above 0, at most 1; got {self.top_p!r}")
+        object.__setattr__(self, "paths", tuple(sorted(self.paths)))
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any], where: str = "settings") -> EvalSettings:
+        """Settings by name, as YAML or JSON has them.
+
+        Raises:
+            UsageError: an unknown name, or a value that is not allowed.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in raw:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, 1)
+                hint = f"known: {', '.join(sorted(known))}"
+                hint = f"did you mean {close[0]}?" if close else hint
+                raise UsageError(f"{where}: there is no setting {name!r}; {hint}")
+        try:
+            return cls(**raw)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_yaml(cls, file: Path) -> EvalSettings:
+        """Settings from a YAML file.
+
+        Raises:
+            UsageError: it cannot be read, or is no mapping of settings.
+        """
+        import yaml
+
+        try:
+            raw = yaml.safe_load(file.read_text("utf-8"))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} is not valid YAML: {error}") from error
+        if not isinstance(raw, dict):
+            raise UsageError(f"{file} should hold settings, a line 'name: value' each")
+        return cls.from_mapping(raw, str(file))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def differences(self, now: EvalSettings) -> list[str]:
+        """Where ``now`` differs in what must not change, in words."""
+        before, after = self.to_dict(), now.to_dict()
+        return [
+            f"{name}: {before[name]!r} there, {after[name]!r} now"
+            for name in before
+            if name not in GROWABLE and _plain(before[name]) != _plain(after[name])
+        ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} should be a whole number from {least}; got {value!r}")
