@@ -13,7 +13,7 @@ ANSWERS = {
     "the last box": (r"\boxed{1} or rather \boxed{2}", "2"),
     "a box that was never closed": (r"\boxed{7} and then \boxed{8", "7"),
     "braces within braces": (r"\boxed{\frac{\sqrt{2}}{2}}", r"\frac{\sqrt{2}}{2}"),
-    "a box of a letter": (r"\boxed{ (B) }", "(B)"),
+    "a box of a letter": (r"\boxed{ (B) }", "(b)"),
     "the last number": ("12 * 34 = 408", "408"),
     "a negative number": ("the result is -7", "-7"),
     "a difference that is no sign": ("12-7", "7"),

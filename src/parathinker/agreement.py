@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
-_BRACE = re.compile(r"(\\boxed)?\{|\}")
-# A sign belongs to a number unless it stands between two operands, as in 12-7.
-_NUMBER = re.compile(r"(?:(?<![\w)])[-+])?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+from parathinker.scoring.extract import extract_answer, plain
 
 
 def answer_in(text: str) -> str | None:
-    """The last ``\\boxed{…}``, else the last number, else the last line; None if there is none.
+    """What a text marks as its answer, else its last number, else its last line; None if empty.
 
-    Numbers of equal value come out the same, however they are written.
+    Answers that are written alike come out the same, numbers of equal value among them.
     """
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return _plain_number(boxed)
-    numbers = _NUMBER.findall(text)
-    if numbers:
-        return _plain_number(numbers[-1])
+    answer = extract_answer(text)
+    if answer is not None:
+        return plain(answer)
     lines = [line.strip().casefold() for line in text.splitlines() if line.strip()]
     return lines[-1].rstrip(".!") if lines else None
 
@@ -34,25 +27,3 @@ def agree(texts: Sequence[str], answer_of: Callable[[str], str | None]) -> bool:
         return False
     votes = counts.most_common(1)[0][1]
     return votes >= 2 and 2 * votes > len(texts)
-
-
-def _last_boxed(text: str) -> str | None:
-    """What the last complete ``\\boxed{…}`` holds, braces within braces included."""
-    found, open_braces = None, list[int | None]()
-    for brace in _BRACE.finditer(text):
-        if brace[0] != "}":
-            open_braces.append(brace.end() if brace[1] else None)
-        elif open_braces and (begin := open_braces.pop()) is not None:
-            found = text[begin : brace.start()]
-    return found
-
-
-def _plain_number(text: str) -> str:
-    """A number without thousands separators, plus sign and idle decimals; other text unspaced."""
-    text = "".join(text.split())
-    if not _NUMBER.fullmatch(text):
-        return text
-    try:
-        return str(Fraction(text.replace(",", "")))
-    except (ValueError, ZeroDivisionError):  # thousands of digits, or a division by zero
-        return text

@@ -70,7 +70,8 @@ def train(
     from parathinker.training import distributed
     from parathinker.training.run import train as run
 
-    console = Console(stderr=True, quiet=not distributed.is_main(), highlight=False)
+    # Not on a terminal, lines stay whole.
+    console = Console(stderr=True, quiet=not distributed.is_main(), highlight=False, soft_wrap=True)
     folder = output or Path("runs") / read.name
     if threads is not None:
         torch.set_num_threads(threads)
@@ -79,7 +80,7 @@ def train(
     stopped = "Stopped; a checkpoint is saved. The same command goes on from there."
 
     def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
 
     try:
         done = run(read, folder, (_progress(console),), say=say, peak_flops=flops)
@@ -129,7 +130,6 @@ def _progress(console: Console) -> Any:
                     f"{self.stage}: step {state.global_step}/{state.max_steps}  validation: "
                     f"{progress_figures(figures)}",
                     markup=False,
-                    soft_wrap=True,
                 )
             if "loss" not in logs:
                 return
