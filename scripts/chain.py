@@ -57,9 +57,8 @@ OPTIONS = {
     "allow_negation": False,
 }
 """Sums of two numbers below 100: SmolLM2-135M-Instruct gets about a quarter of them right."""
-HELD_OUT_SEED = 1_000_001
-"""Far from the other, 1: reasoning-gym adds a problem's number to the seed, so that seeds close to
-each other give the same problems."""
+HELD_OUT_SEED = 2
+"""Other than the training questions', which is 1."""
 PROMPT = "{question} Write out the calculation in a short sentence, then the result."
 TEMPERATURE, MAX_TOKENS = 0.8, 48
 KILL_AFTER = 0.4

@@ -119,6 +119,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_bits_of_an_unbroken_one(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # five processes, which take a minute each where others compute
 def test_kills_while_checkpoints_are_written_change_no_bit(tmp_path: Path) -> None:
     raw = raw_recipe(12, save_steps=1, logging_steps=1)
     for name in ("whole", "killed"):

@@ -24,6 +24,8 @@ SCRATCH = ".saving"
 MANIFEST = "manifest.json"
 SAVING_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What writing to a full or broken disk raises: Python, PyTorch, safetensors."""
+FULL_BELOW = 2**18
+"""Bytes free; less is what is left of a disk that a write did not fit on."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECKED_BYTES = 2**30
 """Contents of larger files are not read again, only their sizes compared: that took minutes."""
@@ -102,13 +104,16 @@ def damage(checkpoint: Path) -> str | None:
 
 def not_saved(what: str, error: BaseException, folder: Path) -> CheckpointError:
     """Clear away what was half written, and say what is left."""
+    free = shutil.disk_usage(folder).free
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     good = checkpoints(folder)
     last = f"the last good checkpoint is {good[0]}" if good else "there is no checkpoint before it"
-    free = shutil.disk_usage(folder).free / 1e6
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if free < FULL_BELOW and not isinstance(error, OSError):
+        # PyTorch's writer says of a full disk that a position was not expected.
+        reason = os.strerror(errno.ENOSPC)
     return CheckpointError(
-        f"{what} could not be saved: {reason} ({free:,.0f} MB are free on that disk); {last}. "
+        f"{what} could not be saved: {reason} ({free / 1e6:,.1f} MB were free on that disk); {last}. "
         "Training stopped. Make room, then the same command goes on from there"
     )
 
