@@ -10,6 +10,7 @@ RUN ?= runs/tiny
 BENCH ?= runs/bench
 SOAK ?= runs/soak
 CHAIN ?= runs/chain
+PAPER ?= runs/paper
 MINUTES ?= 30
 ARGS ?=
 
@@ -23,7 +24,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table chain bench soak clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -62,7 +63,13 @@ embed: $(DEV) ## Put the model that train-embedded made into the package
 	$(BIN)/python scripts/embed_tiny.py $(RUN)/model
 
 embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
-	@$(BIN)/parathinker eval tiny
+	$(BIN)/parathinker eval --model tiny --benchmark products --limit 300 --budget 256 \
+	  --summary-tokens 32 --output runs/embedded-table \
+	  --methods "sequential sequential:greedy=true majority parallel:termination=last-finish \
+	  best withheld:termination=last-finish shuffled:termination=last-finish"
+
+paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
+	bash scripts/paper_tables.sh $(PAPER)
 
 chain: $(DEV) ## The whole chain, teacher to trained model, with kills on the way; in runs/chain
 	@$(BIN)/python scripts/chain.py --output $(CHAIN) $(ARGS)

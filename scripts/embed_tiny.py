@@ -1,7 +1,7 @@
 """Put a trained `tiny` into the package: its files, and held-out problems to show it on.
 
 Run after training: python scripts/embed_tiny.py runs/tiny/model
-The model card beside them, README.md, is written by hand from `parathinker eval tiny`.
+The model card beside them, README.md, is written by hand from `make embedded-table`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,12 @@ def test_every_python_block_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/usage.md"]
+    "document",
+    [
+        *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+        *(f"docs/{name}.md" for name in ("usage", "data", "training", "chain", "evaluation")),
+        "docs/performance.md",
+    ],
 )
 def test_links_inside_the_repository_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text("utf-8")

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from parathinker import ParaThinker, ThinkingParams
 from parathinker.errors import CheckpointError
+from parathinker.evaluation.settings import EvalSettings
 from parathinker.modeling import export as export_module
 from parathinker.modeling.export import export_model
 
@@ -98,14 +99,24 @@ def test_the_card_has_the_measurements_and_the_recipe(
         ],
     }
     (source / "training.json").write_text(json.dumps({"recipe": recipe}))
-    scores = [{"method": "parallel thinking", "paths": 8, "accuracy": 99.25, "standard_error": 0.5}]
     measured = tmp_path / "measured.json"
-    measured.write_text(json.dumps({"scores": scores, "questions": 300, "gains": {}}))
+    rows = [
+        {
+            "benchmark": "products",
+            "method": "parallel",
+            "width": 8,
+            "accuracy": {"mean": 0.9925, "error": 0.005, "questions": 300},
+            "path_tokens": 1096.0,
+            "summary_tokens": 15.0,
+        }
+    ]
+    settings = EvalSettings(budget=256, temperature=1.0).to_dict()
+    measured.write_text(json.dumps({"settings": settings, "rows": rows, "paired": []}))
     target = tmp_path / "made"
     assert run("models", "export", source, "--output", target, "--evaluation", measured)[0] == 0
     card = (target / "README.md").read_text("utf-8")
-    assert "| parallel thinking | 8 | 99.2 | 0.5 |" in card
-    assert "questions 300" in card
+    assert "| products | parallel | 8 | 300 | 99.2 ± 0.5 | 1,111 |" in card
+    assert "budget 256, summary tokens 512, samples 1, temperature 1.0" in card
     assert "name: mine" in card
     assert "`train.parquet`" in card
     assert str(tmp_path) not in card

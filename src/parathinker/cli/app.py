@@ -12,6 +12,7 @@ from parathinker.cli import INTERRUPTED
 from parathinker.cli.ask import ask
 from parathinker.cli.bench import bench
 from parathinker.cli.data import data
+from parathinker.cli.diagnose import diagnose
 from parathinker.cli.doctor import doctor
 from parathinker.cli.eval import evaluate
 from parathinker.cli.models import models
@@ -64,5 +65,6 @@ app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.command("train")(train)
 app.add_typer(evaluate, name="eval")
+app.add_typer(diagnose, name="diagnose")
 app.command("bench")(bench)
 app.command("doctor")(doctor)

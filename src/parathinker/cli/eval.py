@@ -4,83 +4,66 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from parathinker.cli import measuring as m
+from parathinker.cli.eval_report import report
 
 if TYPE_CHECKING:
     from parathinker.evaluation.settings import EvalSettings
     from parathinker.evaluation.tables import Paired, Results, Row
 
 evaluate = typer.Typer(invoke_without_command=True)
+evaluate.command("report")(report)
 DEFAULT_OUTPUT = Path("runs/eval")
-
-
-def _option(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, show_default=False, **more)
 
 
 @evaluate.callback()
 def run(
     context: typer.Context,
     config: Annotated[
-        Path | None, _option("YAML file with settings; other options win over it.", metavar="FILE")
+        Path | None, m.option("YAML file with settings; other options win over it.", metavar="FILE")
     ] = None,
-    model: Annotated[
-        str | None, _option("An embedded model's name, a folder, or a hub id. [default: tiny]")
-    ] = None,
+    model: m.Model = None,
     benchmark: Annotated[
         str | None,
-        _option(
+        m.option(
             "With commas: aime24, aime25, amc23, math500, products, reasoning-gym:TASK, a file, a "
             "hub id. [default: products]"
         ),
     ] = None,
     methods: Annotated[
         str | None,
-        _option(
+        m.option(
             "With spaces or semicolons where a method has options, else with commas: sequential, "
             "majority, confidence, short, best, reprefill, tree, parallel, flat-positions, "
             "withheld, shuffled; options as parallel:termination=last-finish. "
             "[default: sequential,majority,parallel]"
         ),
     ] = None,
-    paths: Annotated[str | None, _option("Widths to compare at. [default: 1,2,4,8]")] = None,
-    budget: Annotated[
-        int | None, _option("Tokens for each path of the width. [default: 16384]")
-    ] = None,
-    summary_tokens: Annotated[
-        int | None, _option("Of a budget, what is set aside for the summary. [default: 512]")
-    ] = None,
-    samples: Annotated[
-        int | None, _option("Answers to each question, with different seeds. [default: 1]")
-    ] = None,
-    limit: Annotated[
-        int | None, _option("Questions of each benchmark. [default: all, or 500]")
-    ] = None,
-    temperature: Annotated[
-        float | None, _option("Of all sampling. [default: the model's own]")
-    ] = None,
-    seed: Annotated[int | None, _option("Of sampling, and of problems drawn. [default: 0]")] = None,
-    prompt: Annotated[
-        str | None, _option("What is asked, {question} in it. [default: the benchmark's own]")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        _option(
-            "Of reasoning-gym's tasks, as NAME=VALUE; may be given again.", metavar="NAME=VALUE"
-        ),
-    ] = None,
+    paths: Annotated[str | None, m.option("Widths to compare at. [default: 1,2,4,8]")] = None,
+    budget: m.Budget = None,
+    summary_tokens: m.SummaryTokens = None,
+    samples: m.Samples = None,
+    limit: m.Limit = None,
+    temperature: m.Temperature = None,
+    top_p: m.TopP = None,
+    seed: m.Seed = None,
+    prompt: m.Prompt = None,
+    option: m.TaskOption = None,
     latency_questions: Annotated[
-        int | None, _option("Questions to time one by one; 0 times none. [default: 3]")
+        int | None, m.option("Questions to time one by one; 0 times none. [default: 3]")
     ] = None,
-    weights: Annotated[str | None, _option("auto, float32 or int8. [default: auto]")] = None,
-    device: Annotated[str | None, _option("auto, cpu, cuda or mps. [default: auto]")] = None,
+    weights: m.Weights = None,
+    device: m.Device = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The run's folder.")
     ] = DEFAULT_OUTPUT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    as_json: m.AsJson = False,
 ) -> None:
     """Measure a model: several methods at the same token budgets, on the same sampled paths.
 
@@ -95,20 +78,20 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    from parathinker.errors import UsageError
     from parathinker.evaluation.settings import EvalSettings
 
     base = EvalSettings.from_yaml(config).to_dict() if config else {}
     given: dict[str, Any] = {
         "model": model,
-        "benchmarks": benchmark.split(",") if benchmark else None,
+        "benchmarks": [one.strip() for one in benchmark.split(",")] if benchmark else None,
         "methods": split_methods(methods) if methods else None,
-        "paths": whole_numbers(paths) if paths else None,
+        "paths": m.whole_numbers(paths, "--paths") if paths else None,
         "budget": budget,
         "summary_tokens": summary_tokens,
         "samples": samples,
         "limit": limit,
         "temperature": temperature,
+        "top_p": top_p,
         "seed": seed,
         "prompt": prompt,
         "latency_questions": latency_questions,
@@ -116,11 +99,7 @@ def run(
         "device": device,
     }
     if option:
-        pairs = [one.partition("=") for one in option]
-        for one, (_, equals, _) in zip(option, pairs, strict=True):
-            if not equals:
-                raise UsageError(f"--option should be NAME=VALUE; got {one!r}")
-        given["task_options"] = {name: value for name, _, value in pairs}
+        given["task_options"] = m.named(option, "--option")
     chosen = {name: value for name, value in given.items() if value is not None}
     _run(EvalSettings.from_mapping({**base, **chosen}), output, as_json)
 
@@ -128,7 +107,7 @@ def run(
 def split_methods(text: str) -> list[str]:
     """Methods from one option: commas separate them, but not the options of one of them."""
     parts: list[str] = []
-    for part in text.replace(";", " ").replace(",", " ,").split():
+    for part in re.sub(r"\s*,\s*", " ,", text.replace(";", " ")).split():
         if part.startswith(",") and "=" in part.partition(":")[0] and parts:
             parts[-1] += part
         else:
@@ -136,57 +115,29 @@ def split_methods(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def whole_numbers(text: str) -> list[int]:
-    """Numbers from one option.
-
-    Raises:
-        UsageError: one is no whole number.
-    """
-    from parathinker.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--paths should be numbers with commas between; got {text!r}") from None
-
-
 def _run(settings: EvalSettings, folder: Path, as_json: bool) -> None:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     from parathinker.evaluation.run import run as run_evaluation
     from parathinker.evaluation.store import RunStore
-    from parathinker.evaluation.tables import Results
+    from parathinker.evaluation.tables import Results, without_nan
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
+    with m.bars(console) as watch:
         left_out = run_evaluation(settings, folder, watch)
     for reason in left_out:
-        console.print(f"Left out: {reason}", style="yellow", soft_wrap=True)
+        console.print(f"Note: {reason}", style="yellow", soft_wrap=True, markup=False)
     with RunStore(folder) as store:
         results = Results(store)
     rows, paired = results.rows(), results.paired()
     if as_json:
         found = {
+            "model": results.model,
+            "settings": results.settings,
             "rows": [dataclasses.asdict(row) for row in rows],
             "paired": [dataclasses.asdict(one) for one in paired],
         }
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(without_nan(found), indent=1))
     else:
         _show(results, rows, paired)
         console.print(f"Kept in {folder}", soft_wrap=True)

@@ -6,13 +6,17 @@ file or a data set of the hub with questions and answers, or ``reasoning-gym:TAS
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from parathinker import benchmarks as packaged
 from parathinker.data import products
+from parathinker.data.files import read_rows
 from parathinker.data.schema import Question, question_id
 from parathinker.data.sources import SourceOptions, gather
+from parathinker.data.sources.layouts import layout_for
 from parathinker.data.sources.procedural import PREFIX
 from parathinker.errors import UsageError
 
@@ -52,17 +56,23 @@ class Declaration:
 
     questions: Callable[[Selection], list[Question]]
     prompt: str
+    options: tuple[str, ...] = ()
+    """Names of the options that it takes."""
 
 
 DRAWN = 500
 """Problems drawn from a task where no number is given."""
 _DRAWS = 3
+_SEEDS = 2**24
+"""Between the seeds of products: near ones draw nearly the same problems."""
 
 
 def _products(selection: Selection) -> list[Question]:
-    digits = int(selection.options.get("digits", products.DIGITS))
+    given = selection.options.get("digits", str(products.DIGITS))
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"products: digits should be a whole number from 1; got {given!r}")
     entries = products.held_out_problems(
-        selection.limit or DRAWN, digits, products.HELD_OUT_SEED + selection.seed
+        selection.limit or DRAWN, int(given), products.HELD_OUT_SEED + _SEEDS * selection.seed
     )
     return [
         Question(
@@ -83,7 +93,7 @@ def _packaged(name: str) -> Declaration:
 DECLARED: dict[str, Declaration] = {
     **{name: _packaged(name) for name in packaged.BENCHMARKS},
     # The embedded model's task: problems that no training run of this package draws.
-    "products": Declaration(_products, BARE),
+    "products": Declaration(_products, BARE, ("digits",)),
 }
 
 
@@ -99,6 +109,10 @@ def load(name: str, selection: Selection, prompt: str | None = None) -> Benchmar
     """
     declared = DECLARED.get(name)
     if declared is not None:
+        for option in selection.options:
+            if option not in declared.options:
+                known = ", ".join(declared.options) or "none"
+                raise UsageError(f"benchmark {name} has no option {option!r}; it has: {known}")
         questions = declared.questions(selection)
     else:
         questions = _gathered(name, selection)
@@ -118,7 +132,8 @@ def _gathered(name: str, selection: Selection) -> list[Question]:
     drawn = name.startswith(PREFIX)
     limit = (selection.limit or DRAWN) if drawn else selection.limit
     options = SourceOptions(
-        require_answer=True,
+        # A task's own scorer may know what is right without one.
+        require_answer=not drawn,
         # Easy tasks draw many problems twice.
         size=_DRAWS * (limit or 1),
         limit=limit,
@@ -126,10 +141,23 @@ def _gathered(name: str, selection: Selection) -> list[Question]:
         task_options=selection.options,
     )
     try:
+        if not drawn and Path(name).is_file():
+            _check_rows(Path(name))
         questions = gather([name], options).questions
     except UsageError as error:
-        hint = f"benchmarks with a name: {', '.join(DECLARED)}"
+        close = difflib.get_close_matches(name, DECLARED, 1)
+        hint = f"did you mean {close[0]}?" if close else f"with a name: {', '.join(DECLARED)}"
         raise UsageError(f"benchmark {name}: {error} ({hint})") from error
     if not questions:
         raise UsageError(f"benchmark {name} has no question with a reference answer")
     return questions
+
+
+def _check_rows(file: Path) -> None:
+    """Refuse a file that lacks something: a score over what is left would be of something else."""
+    layout = None
+    for where, row in read_rows(file):
+        layout = layout or layout_for(row, str(file))
+        for what, found in (("question", layout.question_of), ("answer", layout.answer_of)):
+            if found(row) is None:
+                raise UsageError(f"{where} has no {what}; its fields: {', '.join(row)}")

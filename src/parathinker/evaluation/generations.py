@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from parathinker import Path, Summary
-from parathinker.engine.request import CUT, LENGTH
+from parathinker.engine.request import CUT, LENGTH, STOP
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Written:
     confidences: tuple[float, ...] = ()
     """At each token that was chosen, minus the mean log-probability of the likeliest tokens: the
     token confidence of DeepConf (arXiv 2508.15260, section 3.1)."""
+    log_likelihood: float = 0.0
+    """The sum over tokens that were chosen, where that was asked for."""
 
     @classmethod
     def of(cls, segment: Path | Summary) -> Written:
@@ -40,6 +42,7 @@ class Written:
             segment.finish_reason,
             segment.thought_id if isinstance(segment, Path) else 0,
             tuple(round(value, 4) for value in confidences),
+            sum(logprob for logprob in segment.logprobs if logprob is not None),
         )
 
     @classmethod
@@ -71,7 +74,7 @@ class Generation:
 def key_of(kind: str, **determined_by: Any) -> str:
     """The name of a generation: a digest of all that it follows from."""
     text = json.dumps([kind, determined_by], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def shortened(path: Written, tokens: int, text: str, reason: str) -> Written:
@@ -96,6 +99,7 @@ def end_of_thinking(lengths: Sequence[int], to_finish: int) -> int:
 __all__ = [
     "CUT",
     "LENGTH",
+    "STOP",
     "Generation",
     "Written",
     "end_of_thinking",

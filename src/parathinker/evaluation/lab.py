@@ -2,7 +2,8 @@
 
 What makes a comparison fair is in here. All methods of one replicate vote on, summarise and cut the
 same sampled paths; fewer paths are the first of many; a shorter budget is the beginning of a longer
-one. That is exact: a path's tokens follow from its own seed, whoever thinks beside it.
+one, for paths and for the single chain. That is exact: a path's tokens follow from its own seed,
+whoever thinks beside it and wherever it has to end.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from parathinker import Answer, ParaThinker, ThinkingParams
+from parathinker import Answer, ParaThinker, PathEnd, ThinkingParams
 from parathinker.data.schema import Question
 from parathinker.errors import UsageError
 from parathinker.evaluation.generations import (
     LENGTH,
+    STOP,
     Generation,
     Written,
     key_of,
     shortened,
 )
 from parathinker.scoring import ScoringPool
-from parathinker.scoring.extract import as_number
+from parathinker.scoring.extract import as_number, plain
 
 LIKELIEST = 20
 """Tokens whose log-probabilities make a token's confidence, as DeepConf takes them."""
 IN_FLIGHT = 32
 """Requests at once."""
-_GROUP_SEEDS = 1_000_003
-"""Between the seeds of groups, where there are more paths than the model has control tokens."""
+_GROUP_SEEDS, _STEP_SEEDS = 1_000_000_007, 1_000_003
+"""Between the seeds of groups, where there are more paths than the model has control tokens, and
+of the steps of one chain: each has randomness of its own."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ class Sampling:
     """Paths that are sampled for each question."""
     temperature: float | None
     top_p: float
-    confidences: bool
-    """Whether token confidences are wanted."""
+    confidences: bool = True
+    """Whether the confidence of sampled paths' tokens is kept."""
 
 
 class Kept(Protocol):
@@ -114,9 +117,8 @@ class Lab:
         self, model: ParaThinker, sampling: Sampling, store: Kept, scoring: ScoringPool | None
     ) -> None:
         self.model, self._how, self._store, self._scoring = model, sampling, store, scoring
-        self._running: dict[str, asyncio.Task[Generation]] = {}
         self._threads = ThreadPoolExecutor(IN_FLIGHT, "lab")
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._prefix_tokens = len(model.encode(model.config.parathinker.get("summary_prefix", "")))
 
     def close(self) -> None:
@@ -128,72 +130,125 @@ class Lab:
         """How many paths one summary of this model can read."""
         return self.model.max_paths
 
-    # -- what is written -------------------------------------------------------------------------
+    def chain_room(self, case: Case, behind: int = 0) -> int:
+        """Tokens that the context leaves a path, with so many set aside for what follows it."""
+        room = self.model.config.max_context - self.model.prompt_tokens(case.prompt)
+        return room - max(behind, self._prefix_tokens + 2)
 
     async def paths(self, case: Case) -> tuple[list[Written], tuple[str, ...]]:
         """The first ``case.width`` sampled paths, cut to the budget, and where they are kept."""
-        most, how = self.max_paths, self._how
-        made: list[Generation] = []
-        for group, first in enumerate(range(0, case.width, most)):
-            count = min(most, how.widest - first)
-            params = self._params(
-                case.seed + _GROUP_SEEDS * group,
-                paths=count,
-                max_path_tokens=how.budget - 1,
-                termination="last-finish",
-            )
-            made.append(await self._thought("paths", case, params))
+        groups = range(0, case.width, self.max_paths)
+        made = await asyncio.gather(*(self._group(case, first) for first in groups))
         written = [path for one in made for path in one.segments][: case.width]
         limited = [self.limited(path, case.budget) for path in written]
         return limited, tuple(one.key for one in made)
 
+    async def _group(self, case: Case, first: int) -> Generation:
+        """Sampled paths from the ``first`` on, as many as the model thinks along at once."""
+        wanted = min(self.max_paths, case.width - first)
+        params = self._params(
+            case.seed + _GROUP_SEEDS * (first // self.max_paths),
+            paths=min(self.max_paths, max(self._how.widest, case.width) - first),
+            max_path_tokens=self._how.budget - 1,
+            termination="last-finish",
+            top_logprobs=LIKELIEST if self._how.confidences else 0,
+        )
+        # However many there are, a path of them is the same.
+        key = self._key("paths", case, dataclasses.replace(params, paths=1))
+        return await self._thought(
+            "paths", case, params, key, lambda made: len(made.segments) >= wanted
+        )
+
     async def chain(
         self, case: Case, tokens: int, forced: bool = False, temperature: float | None = None
     ) -> Generation:
-        """One path of up to so many tokens.
+        """One path of up to so many tokens, or as many as the context leaves.
 
         Args:
             forced: it may not end before, and writes "Wait" instead (arXiv 2501.19393).
             temperature: other than the run's.
         """
-        room = self.model.config.max_context - self.model.prompt_tokens(case.prompt)
-        room -= self._prefix_tokens + 4
-        tokens = min(tokens, room)
-        params = self._params(case.seed, paths=1, max_path_tokens=tokens - 1)
-        if forced:
-            params = dataclasses.replace(params, min_path_tokens=tokens - 2, continuation="\nWait")
+        room = self.chain_room(case)
+        most = tokens = min(tokens, room)
+        if not isinstance(self._store, Forgetful):
+            # All widths' chains are beginnings of the longest.
+            most = min(max(tokens, self._how.budget * self._how.widest), room)
+        params = self._params(case.seed, paths=1)
         if temperature is not None:
             params = dataclasses.replace(params, temperature=temperature)
-        return await self._thought("chain", case, params)
+        key = self._key("chain", case, params, forced=forced)
+        params = dataclasses.replace(params, max_path_tokens=most - 1)
+        if forced:
+            params = dataclasses.replace(params, min_path_tokens=most - 1, continuation="\nWait")
+
+        def enough(made: Generation) -> bool:
+            chain = made.segments[0]
+            return chain.tokens >= tokens or (chain.finish_reason == STOP and not forced)
+
+        made = await self._thought("chain", case, params, key, enough)
+        chain = made.segments[0]
+        if forced:  # it never ends by itself, not even where its last token would have done it
+            chain = dataclasses.replace(chain, finish_reason=LENGTH)
+        return dataclasses.replace(made, segments=(self.limited(chain, tokens),))
 
     async def grown(
-        self, case: Case, beginnings: Sequence[tuple[int, ...]], tokens: int, step: str
+        self, case: Case, beginnings: Sequence[tuple[int, ...]], tokens: int, step: int
     ) -> Generation:
         """Paths that go on from their beginnings for up to so many tokens more.
 
         Args:
-            step: tells this from other requests with the same beginnings.
+            tokens: closing token included; of the longest beginning, and all are to be as long.
+            step: each has randomness of its own.
         """
         longest = max(map(len, beginnings))
         params = self._params(
-            case.seed,
+            case.seed + _STEP_SEEDS * step,
             paths=len(beginnings),
             max_path_tokens=longest + tokens,
             termination="last-finish",
             path_prefix=tuple(beginnings),
+            top_logprobs=LIKELIEST,
         )
-        return await self._thought(f"grown {step}", case, params)
+        return await self._thought("grown", case, dataclasses.replace(params, logprobs=True))
 
-    async def live(self, case: Case, termination: str) -> Answer:
-        """The whole of native thinking as users run it, in one request; nothing is kept."""
+    async def asked(self, case: Case, prompt: str, tokens: int) -> Generation:
+        """What the model says to something else, in one path of up to so many tokens."""
+        other = dataclasses.replace(case, prompt=prompt)
+        params = self._params(case.seed, paths=1, max_path_tokens=tokens - 1)
+        return await self._thought("asked", other, params)
+
+    async def live(self, case: Case, termination: str, summary: bool = True) -> Answer:
+        """The whole of native thinking as users run it, in one request; nothing is kept.
+
+        Args:
+            summary: False asks for one token of it, the least there is.
+        """
         params = self._params(
             case.seed,
             paths=case.width,
             max_path_tokens=case.path_tokens - 1,
-            max_summary_tokens=self._summary_limit(case),
+            max_summary_tokens=self.summary_limit(case) if summary else 1,
             termination=termination,
         )
         return await self.model.athink(case.prompt, params)
+
+    async def live_paths(self, case: Case, to_finish: int) -> None:
+        """Think until so many paths have closed, and stop there; nothing is kept."""
+        params = self._params(
+            case.seed,
+            paths=min(case.width, self.max_paths),
+            max_path_tokens=case.budget - 1,
+            termination="last-finish",
+        )
+        stream = self.model.astream(case.prompt, params)
+        closed = 0
+        try:
+            async for event in stream:
+                closed += isinstance(event, PathEnd)
+                if closed >= to_finish:
+                    break
+        finally:
+            await stream.aclose()
 
     async def summary(
         self, case: Case, paths: Sequence[Written], layout: str = "parallel"
@@ -201,7 +256,7 @@ class Lab:
         """What the model writes after reading paths."""
         params = dataclasses.replace(
             self._params(case.seed),
-            max_summary_tokens=self._summary_limit(case),
+            max_summary_tokens=self.summary_limit(case),
         )
         bodies = [list(path.token_ids) for path in paths]
         key = self._key("summary", case, params, paths=bodies, layout=layout)
@@ -227,8 +282,6 @@ class Lab:
         text = self.model.decode(path.token_ids[: tokens - 1])
         return shortened(path, tokens, text, reason)
 
-    # -- what it is worth ------------------------------------------------------------------------
-
     async def score(self, question: Question, text: str) -> float:
         """How right an answer is, 0 to 1."""
         kept = self._store.score(question.id, text)
@@ -243,15 +296,13 @@ class Lab:
         return found.score
 
     async def same(self, one: str, other: str) -> bool:
-        """Whether two answers, each in plain form, mean the same in mathematics."""
-        if one == other:
+        """Whether two answers mean the same in mathematics."""
+        if plain(one) == plain(other):
             return True
         if as_number(one) is not None and as_number(other) is not None:
             return False
         asked = Question(f"= {one}", "Is it the same?", one)
         return await self.score(asked, f"\\boxed{{{other}}}") == 1.0
-
-    # -- pieces ----------------------------------------------------------------------------------
 
     def _params(self, seed: int, **more: Any) -> ThinkingParams:
         how = self._how
@@ -261,11 +312,14 @@ class Lab:
             top_p=how.top_p,
             seed=seed,
             logprobs=False,
-            top_logprobs=LIKELIEST if how.confidences else 0,
         )
 
-    def _summary_limit(self, case: Case) -> int:
-        """Tokens behind what is forced at the summary's beginning."""
+    def summary_limit(self, case: Case) -> int:
+        """Tokens of a summary behind what is forced at its beginning.
+
+        Raises:
+            UsageError: none are left.
+        """
         limit = case.summary_tokens - 1 - self._prefix_tokens
         if limit < 1:
             raise UsageError(
@@ -283,13 +337,21 @@ class Lab:
             **more,
         )
 
-    async def _thought(self, kind: str, case: Case, params: ThinkingParams) -> Generation:
+    async def _thought(
+        self,
+        kind: str,
+        case: Case,
+        params: ThinkingParams,
+        key: str | None = None,
+        enough: Callable[[Generation], bool] = lambda _: True,
+    ) -> Generation:
         return await self._made(
-            self._key(kind, case, params),
+            key or self._key(kind, case, params),
             kind,
             case,
             lambda: self.model.athink(case.prompt, params),
             lambda answer: [Written.of(path) for path in answer.paths],
+            enough,
         )
 
     async def _made(
@@ -299,25 +361,39 @@ class Lab:
         case: Case,
         write: Callable[[], Awaitable[Answer]],
         segments: Callable[[Answer], list[Written]],
+        enough: Callable[[Generation], bool] = lambda _: True,
     ) -> Generation:
-        """What is kept under a name, or is being made under it, or is made now."""
-        kept = self._store.generation(key)
-        if kept is not None:
-            return kept
-        if key not in self._running:
+        """What is kept under a name, or is being made under it, or is made now.
 
-            async def make() -> Generation:
-                async with self._slots:
-                    began = time.perf_counter()
-                    answer = await write()
-                    seconds = time.perf_counter() - began
-                made = Generation(key, tuple(segments(answer)), seconds)
-                self._store.add_generation(made, kind, case.question.id)
+        Args:
+            enough: whether that will do; it may have been made for less.
+        """
+
+        if self._loop is not asyncio.get_running_loop():
+            self._loop, self._slots = asyncio.get_running_loop(), asyncio.Semaphore(IN_FLIGHT)
+            self._running: dict[str, asyncio.Task[Generation]] = {}
+
+        async def make() -> Generation:
+            async with self._slots:
+                began = time.perf_counter()
+                answer = await write()
+                seconds = time.perf_counter() - began
+            made = Generation(key, tuple(segments(answer)), seconds)
+            self._store.add_generation(made, kind, case.question.id)
+            return made
+
+        while key in self._running:
+            made = await asyncio.shield(self._running[key])
+            if enough(made):
                 return made
+        kept = self._store.generation(key)
+        if kept is not None and enough(kept):
+            return kept
+        task = self._running[key] = asyncio.create_task(make())
+        task.add_done_callback(lambda done: self._settled(key, done))
+        return await asyncio.shield(task)
 
-            self._running[key] = asyncio.create_task(make())
-        try:
-            return await asyncio.shield(self._running[key])
-        finally:
-            if self._running.get(key) and self._running[key].done():
-                self._running.pop(key, None)
+    def _settled(self, key: str, task: asyncio.Task[Generation]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone; it is no news then

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
+import itertools
+import os
 import platform
 import subprocess
 import time
@@ -12,6 +15,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from parathinker import ParaThinker
 from parathinker.errors import ParaThinkerError, UsageError
@@ -26,6 +31,8 @@ from parathinker.scoring import ScoringPool, scorer_version
 
 Watch = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+AT_ONCE = 4 * IN_FLIGHT
+"""Answers that are worked on at once; most wait for the same few generations."""
 _HASHED = 2**20
 
 
@@ -63,67 +70,75 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
     Raises:
         UsageError: settings that do not fit the model, or another evaluation's folder.
     """
-    methods = [parse_method(text) for text in settings.methods]
+    methods = list({one.label: one for one in map(parse_method, settings.methods)}.values())
     selection = Selection(settings.limit, settings.seed, settings.task_options)
     loaded = [benchmarks.load(name, selection, settings.prompt) for name in settings.benchmarks]
-    watch("loading the model", 0, 1)
-    with (
-        RunStore(folder, write=True) as store,
-        ScoringPool() as scoring,
-        ParaThinker.from_pretrained(
-            settings.model, settings.device, weights=settings.weights
-        ) as model,
-    ):
-        watch("loading the model", 1, 1)
+    with RunStore(folder, write=True) as store, ScoringPool() as scoring:
         identity = model_identity(settings.model)
-        agree(store, settings, identity)
-        check_budget(settings, model, loaded)
-        sampling = Sampling(
-            identity,
-            settings.budget,
-            max(settings.paths),
-            settings.temperature,
-            settings.top_p,
-            any(method.uses_confidences for method in methods),
-        )
-        for benchmark in loaded:
-            store.take_questions(benchmark.name, benchmark.questions)
-        left_out: list[str] = []
-        lab = Lab(model, sampling, store, scoring)
-        try:
-            tasks = list(plan(settings, loaded, methods, lab, left_out))
-            store.note("left out", left_out)
-            asyncio.run(_work(tasks, lab, store, watch))
-            asyncio.run(_time(settings, tasks, sampling, model, store, watch))
-        finally:
-            lab.close()
-        store.note("finished", time.time())
+        compare_settings(store, settings, identity)  # before a model is loaded for nothing
+        watch("loading the model", 0, 1)
+        with ParaThinker.from_pretrained(
+            settings.model, settings.device, weights=settings.weights
+        ) as model:
+            watch("loading the model", 1, 1)
+            check_budget(settings, model, loaded)
+            sampling = Sampling(
+                identity,
+                settings.budget,
+                max(settings.paths),
+                settings.temperature,
+                settings.top_p,
+            )
+            left_out: list[str] = []
+            lab = Lab(model, sampling, store, scoring)
+            try:
+                tasks = list(plan(settings, loaded, methods, lab, left_out))
+                agree(store, settings, identity)
+                for benchmark in loaded:
+                    store.take_questions(benchmark.name, benchmark.questions)
+                store.note("left out", left_out)
+                asyncio.run(_work(tasks, lab, store, watch))
+                asyncio.run(_time(settings, tasks, sampling, model, store, watch))
+            finally:
+                lab.close()
+            store.note("finished", time.time())
     return left_out
 
 
-def agree(store: RunStore, settings: EvalSettings, identity: str) -> None:
-    """Note what the run is, or compare with what it was.
+def compare_settings(store: RunStore, settings: EvalSettings, identity: str) -> None:
+    """Compare what the run is to be with what it was.
 
     Raises:
         UsageError: the folder was begun with other settings, or the model has changed since.
     """
     before = store.fact("settings")
-    if before is not None:
-        differences = EvalSettings.from_mapping(before).differences(settings)
-        if store.fact("model") != identity:
-            differences.append("the model's weights have changed")
-        if store.fact("scorer") != scorer_version():
-            differences.append(f"scorer: {store.fact('scorer')!r} there, {scorer_version()!r} now")
-        if differences:
-            raise UsageError(
-                f"{store.path.parent} holds an evaluation with other settings: "
-                f"{'; '.join(differences)}. Use the same, or another output folder"
-            )
+    if before is None:
+        return
+    differences = EvalSettings.from_mapping(before).differences(settings)
+    if store.fact("model") != identity:
+        differences.append(f"model: {store.fact('model')} there, {identity} now")
+    if store.fact("scorer") != scorer_version():
+        differences.append(f"scorer: {store.fact('scorer')!r} there, {scorer_version()!r} now")
+    if differences:
+        raise UsageError(
+            f"{store.path.parent} holds an evaluation with other settings: "
+            f"{'; '.join(differences)}. Use the same, or another output folder"
+        )
+
+
+def agree(store: RunStore, settings: EvalSettings, identity: str) -> None:
+    """Note what the run is, if it is what it was.
+
+    Raises:
+        UsageError: as :func:`compare_settings`.
+    """
+    compare_settings(store, settings, identity)
+    runs = store.fact("runs") or []
+    began = {"began": time.time(), "settings": settings.to_dict(), **surroundings()}
     store.note("settings", settings.to_dict())
     store.note("model", identity)
     store.note("scorer", scorer_version())
-    runs = store.fact("runs") or []
-    store.note("runs", [*runs, {"began": time.time(), **surroundings()}])
+    store.note("runs", [*runs, began])
 
 
 def check_budget(settings: EvalSettings, model: ParaThinker, loaded: Sequence[Benchmark]) -> None:
@@ -151,22 +166,29 @@ def plan(
     lab: Lab,
     left_out: list[str],
 ) -> Iterator[Task]:
-    """All there is to do, question by question; ``left_out`` learns what cannot be done."""
-    possible = []
-    for method in methods:
-        for width in settings.paths:
-            case = _case(settings, loaded[0], 0, 0, width)
+    """All there is to do, question by question; ``left_out`` learns what cannot be done, wholly or
+    in part."""
+    possible: dict[str, list[tuple[Method, int]]] = {}
+    for benchmark in loaded:
+        # The longest prompt leaves the least room.
+        lengths = [lab.model.prompt_tokens(benchmark.ask(one)) for one in benchmark.questions]
+        longest = lengths.index(max(lengths))
+        for method, width in itertools.product(methods, settings.paths):
+            case = _case(settings, benchmark, longest, 0, width)
             try:
                 method.check(case, lab)
-                possible.append((method, width))
+                possible.setdefault(benchmark.name, []).append((method, width))
+                remark = method.remark(case, lab)
             except UsageError as error:
-                left_out.append(str(error))
+                remark = str(error)
+            if remark is not None and remark not in left_out:
+                left_out.append(remark)
     if not possible:
         raise UsageError("; ".join(left_out))
     for benchmark in loaded:
         for replicate in range(settings.samples):
             for index in range(len(benchmark.questions)):
-                for method, width in possible:
+                for method, width in possible.get(benchmark.name, ()):
                     case = _case(settings, benchmark, index, replicate, width)
                     yield Task(benchmark.name, method, case, replicate)
 
@@ -175,19 +197,20 @@ def _case(
     settings: EvalSettings, benchmark: Benchmark, index: int, replicate: int, width: int
 ) -> Case:
     def one(at: int, other: Case | None) -> Case:
-        question = benchmark.questions[at % len(benchmark.questions)]
+        question = benchmark.questions[at]
         return Case(
             question,
             benchmark.ask(question),
             width,
             settings.budget,
             settings.summary_tokens,
-            settings.seed + replicate,
+            settings.seed_of(replicate),
             other,
         )
 
     alone = len(benchmark.questions) == 1
-    return one(index, None if alone else one(index + 1, None))
+    # The one before: it stays the same when questions are added.
+    return one(index, None if alone else one(index - 1 if index else 1, None))
 
 
 async def _work(tasks: Sequence[Task], lab: Lab, store: RunStore, watch: Watch) -> None:
@@ -210,7 +233,7 @@ async def _work(tasks: Sequence[Task], lab: Lab, store: RunStore, watch: Watch) 
             done += 1
             watch("answers", done, total)
 
-    workers = [asyncio.create_task(worker()) for _ in range(IN_FLIGHT)]
+    workers = [asyncio.create_task(worker()) for _ in range(AT_ONCE)]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -228,24 +251,33 @@ async def _time(
     watch: Watch,
 ) -> None:
     """Time some answers one by one, with nothing remembered and nothing else running."""
-    known = {(b, m, w) for b, m, w, _ in store.latencies()}
     by_cell: dict[tuple[str, str, int], list[Task]] = {}
     for task in tasks:
-        key = task.benchmark, task.method.label, task.case.width
-        if task.replicate == 0 and key not in known:
+        if task.replicate == 0 and task.method.timed:
+            key = task.benchmark, task.method.label, task.case.width
             by_cell.setdefault(key, []).append(task)
-    todo = [task for some in by_cell.values() for task in some[: settings.latency_questions]]
-    lab = Lab(model, sampling, Forgetful(), None)
-    try:
-        for done, task in enumerate(todo):
-            watch("latencies", done, len(todo))
+    chosen = [task for some in by_cell.values() for task in some[: settings.latency_questions]]
+    todo = [task for task in chosen if not store.has_latency(task.cell)]
+    if not todo:
+        return
+    # The first use of a model costs more than any later one.
+    for done, task in enumerate([todo[0], *todo]):
+        watch("latencies", max(0, done - 1), len(todo))
+        # Only as many paths as this width has, and only what this method asks of them.
+        own = dataclasses.replace(
+            sampling, widest=task.case.width, confidences=task.method.uses_confidences
+        )
+        lab = Lab(model, own, Forgetful(), None)
+        try:
             model.forget_prefixes()
             began = time.perf_counter()
             await task.method.run_alone(task.case, lab)
-            store.add_latency(task.cell, time.perf_counter() - began)
-        watch("latencies", len(todo), len(todo))
-    finally:
-        lab.close()
+            seconds = time.perf_counter() - began
+        finally:
+            lab.close()
+        if done:
+            store.add_latency(task.cell, seconds)
+    watch("latencies", len(todo), len(todo))
 
 
 def model_identity(name: str) -> str:
@@ -273,8 +305,15 @@ def surroundings() -> dict[str, Any]:
         "versions": {name: _version(name) for name in packages},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "processors": _processors(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": _commit(),
     }
+
+
+def _processors() -> int | None:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _version(name: str) -> str | None:

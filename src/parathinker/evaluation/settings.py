@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from parathinker.errors import UsageError
 
-GROWABLE = ("benchmarks", "methods", "paths", "samples", "limit", "latency_questions")
+GROWABLE = ("benchmarks", "methods", "paths", "samples", "limit", "latency_questions", "model")
 """What may change from one run into a folder to the next: it decides what is looked at, not what
-any single answer is."""
+any single answer is. A model may go by another name; its files are compared."""
+MOST_SAMPLES = 10_000
+"""Seeds are so far apart, so that evaluations with different seeds have no answer in common."""
+_TEXTS = ("model", "weights", "device")
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,19 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         for name in ("benchmarks", "methods", "paths"):
-            values = getattr(self, name)
-            if isinstance(values, str) or not values:
-                raise UsageError(f"{name} should be a list with at least one entry; got {values!r}")
+            values, kind = getattr(self, name), int if name == "paths" else str
+            listed = isinstance(values, (list, tuple)) and values
+            if not listed or not all(isinstance(value, kind) for value in values):
+                what = "whole numbers" if kind is int else "texts"
+                raise UsageError(f"{name} should be a list of {what}, one at least; got {values!r}")
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        for name in (*_TEXTS, *(("prompt",) if self.prompt is not None else ())):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} should be a text; got {getattr(self, name)!r}")
+        if not isinstance(self.task_options, Mapping):
+            raise UsageError(f"task_options should be names and values; got {self.task_options!r}")
+        options = {str(name): _text(value) for name, value in self.task_options.items()}
+        object.__setattr__(self, "task_options", options)
         whole = {"budget": 4, "summary_tokens": 2, "samples": 1, "seed": 0, "latency_questions": 0}
         if self.limit is not None:
             whole["limit"] = 1
@@ -65,9 +78,12 @@ class EvalSettings:
             _whole(name, getattr(self, name), least)
         for width in self.paths:
             _whole("paths", width, 1)
-        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
+        if self.samples > MOST_SAMPLES:
+            raise UsageError(f"samples should be at most {MOST_SAMPLES:,}; got {self.samples}")
+        known = self.temperature is not None
+        if known and not (_is_number(self.temperature) and 0 <= self.temperature < float("inf")):
             raise UsageError(f"temperature should be 0 or more; got {self.temperature!r}")
-        if not 0 < self.top_p <= 1:
+        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
             raise UsageError(f"top_p should be above 0, at most 1; got {self.top_p!r}")
         object.__setattr__(self, "paths", tuple(sorted(self.paths)))
 
@@ -109,6 +125,10 @@ class EvalSettings:
             raise UsageError(f"{file} should hold settings, a line 'name: value' each")
         return cls.from_mapping(raw, str(file))
 
+    def seed_of(self, replicate: int) -> int:
+        """The seed of one of a question's answers."""
+        return self.seed * MOST_SAMPLES + replicate
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return dataclasses.asdict(self)
@@ -121,6 +141,15 @@ class EvalSettings:
             for name in before
             if name not in GROWABLE and _plain(before[name]) != _plain(after[name])
         ]
+
+
+def _text(value: Any) -> str:
+    """An option's value as a command line would have it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

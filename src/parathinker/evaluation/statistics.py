@@ -87,7 +87,8 @@ def compare(
             (differences_Q,), np.mean, n_resamples=RESAMPLES, rng=generator
         ).confidence_interval
         low, high = float(interval.low), float(interval.high)
-    if better + worse:
+    # A single question, its sign flipped, is as far from zero as before: p is 1.
+    if better + worse and len(differences_Q) > 1:
         p_flipped = float(
             stats.permutation_test(
                 (one_Q, other_Q),

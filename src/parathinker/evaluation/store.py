@@ -17,10 +17,12 @@ from typing import Any
 
 from parathinker.data.schema import Question
 from parathinker.errors import UsageError
-from parathinker.evaluation.generations import Generation, Written
+from parathinker.evaluation.generations import Generation, Written, key_of
 from parathinker.sqlite_file import FileKind, SqliteFile, claim, release
 
 FILE = "run.sqlite"
+ANSWER_KEPT = 4_000
+"""Characters of an answer that are kept with its outcome."""
 _KIND = FileKind(
     "a run of an evaluation",
     0x70746576,  # "ptev"
@@ -41,13 +43,7 @@ _KIND = FileKind(
             seconds REAL NOT NULL,
             segments BLOB NOT NULL
         )""",
-        """CREATE TABLE scores (
-            question_id TEXT NOT NULL,
-            text TEXT NOT NULL,
-            score REAL NOT NULL,
-            note TEXT NOT NULL,
-            UNIQUE (question_id, text)
-        )""",
+        "CREATE TABLE scores (key TEXT PRIMARY KEY, score REAL NOT NULL, note TEXT NOT NULL)",
         """CREATE TABLE outcomes (
             benchmark TEXT NOT NULL,
             method TEXT NOT NULL,
@@ -76,7 +72,8 @@ class Outcome:
     score: float
     """0 to 1; where answers tie, the mean over them."""
     answers: tuple[str, ...]
-    """What was answered; several where they tie, none where nothing was found."""
+    """What was answered; several where they tie, none where nothing was found. Of long ones the
+    end is kept; all of it is in the generations."""
     path_tokens: int
     """Generated in paths and chains."""
     summary_tokens: int
@@ -155,12 +152,27 @@ class RunStore:
 
     def note(self, name: str, value: Any) -> None:
         """Note something about the run."""
-        self._file.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def take_questions(self, benchmark: str, questions: tuple[Question, ...]) -> None:
-        """Keep a benchmark's questions, so that a report can show them."""
+        """Keep a benchmark's questions, so that a report can show them.
+
+        Raises:
+            UsageError: one was there before, under the same id, with another text or answer.
+        """
+        before = {
+            found.id: (other, found)
+            for other, raw in self._file.execute("SELECT benchmark, question FROM questions")
+            for found in [Question.from_dict(json.loads(raw))]
+        }
         with self._file.transaction():
             for position, question in enumerate(questions):
+                other, known = before.get(question.id, (benchmark, question))
+                if _asked(known) != _asked(Question.from_dict(question.to_dict())):
+                    raise UsageError(
+                        f"benchmark {benchmark}: question {question.id} has another text or answer "
+                        f"than in {other}, as this folder holds it; use another output folder"
+                    )
                 self._file.execute(
                     "INSERT OR REPLACE INTO questions VALUES (?, ?, ?, ?)",
                     (benchmark, position, question.id, json.dumps(question.to_dict())),
@@ -186,33 +198,34 @@ class RunStore:
         return Generation(key, tuple(Written.from_dict(raw) for raw in segments), row[0])
 
     def add_generation(self, made: Generation, kind: str, question_id: str) -> None:
-        """Keep what was made; it is on the disk when this returns."""
+        """Keep what was made, in place of less under the same name; it is on the disk when this
+        returns."""
         raw = json.dumps([segment.to_dict() for segment in made.segments], ensure_ascii=False)
         packed = zlib.compress(raw.encode("utf-8", "replace"), 6)
-        with self._file.transaction():
-            self._file.execute(
-                "INSERT OR IGNORE INTO generations VALUES (?, ?, ?, ?, ?)",
-                (made.key, kind, question_id, made.seconds, packed),
-            )
+        self._write(
+            "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?, ?)",
+            (made.key, kind, question_id, made.seconds, packed),
+        )
 
     def score(self, question_id: str, text: str) -> float | None:
         """The score of a text, if it was found out before."""
         row = self._file.execute(
-            "SELECT score FROM scores WHERE question_id = ? AND text = ?", (question_id, text)
+            "SELECT score FROM scores WHERE key = ?", (_score_key(question_id, text),)
         ).fetchone()
         return None if row is None else float(row[0])
 
     def add_score(self, question_id: str, text: str, score: float, note: str) -> None:
         """Keep a score."""
-        self._file.execute(
-            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", (question_id, text, score, note)
-        )
+        values = _score_key(question_id, text), score, note
+        self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", values)
 
     def add_outcome(self, cell: Cell, outcome: Outcome) -> None:
         """Keep what a method answered."""
-        self._file.execute(
+        ends = tuple(_end(answer) for answer in outcome.answers)
+        raw = json.dumps(dataclasses.asdict(dataclasses.replace(outcome, answers=ends)))
+        self._write(
             "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
-            (*dataclasses.astuple(cell), json.dumps(dataclasses.asdict(outcome))),
+            (*dataclasses.astuple(cell), raw),
         )
 
     def outcomes(self, benchmark: str | None = None) -> Iterator[tuple[Cell, Outcome]]:
@@ -241,9 +254,20 @@ class RunStore:
 
     def add_latency(self, cell: Cell, seconds: float) -> None:
         """Keep how long one answer took, alone on the machine."""
-        self._file.execute(
+        self._write(
             "INSERT OR REPLACE INTO latencies VALUES (?, ?, ?, ?, ?)",
             (cell.benchmark, cell.method, cell.width, cell.question_id, seconds),
+        )
+
+    def has_latency(self, cell: Cell) -> bool:
+        """Whether one answer was timed."""
+        return (
+            self._file.execute(
+                "SELECT 1 FROM latencies WHERE benchmark = ? AND method = ? AND width = ? "
+                "AND question_id = ?",
+                (cell.benchmark, cell.method, cell.width, cell.question_id),
+            ).fetchone()
+            is not None
         )
 
     def latencies(self) -> Iterator[tuple[str, str, int, float]]:
@@ -252,3 +276,26 @@ class RunStore:
             "SELECT benchmark, method, width, seconds FROM latencies "
             "ORDER BY benchmark, method, width, question_id"
         )
+
+    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        """One change; it is on the disk when this returns.
+
+        Raises:
+            ParaThinkerError: the file cannot be written, such as on a full disk.
+        """
+        with self._file.transaction():
+            self._file.execute(sql, values)
+
+
+def _asked(question: Question) -> str:
+    """What an answer to a question and its score follow from; as JSON, which has no tuples."""
+    asked = question.question, question.answer, question.metadata.get("entry")
+    return json.dumps(asked, sort_keys=True)
+
+
+def _score_key(question_id: str, text: str) -> str:
+    return key_of("score", question=question_id, text=text)
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= ANSWER_KEPT else "…" + text[-ANSWER_KEPT:]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.store import Outcome, RunStore
@@ -35,6 +36,8 @@ class Row:
     latency_s: float | None
     """Median seconds of one answer alone on the machine; None where none was timed."""
     replicates: int
+    most_tokens: int
+    """Of any one answer; never more than the budget."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class Results:
             _mean(outcome.prefill_tokens for outcome in flat),
             statistics.median(latencies) if latencies else None,
             max(len(some) for some in by_question.values()),
+            max(outcome.tokens for outcome in flat),
         )
 
 
@@ -141,3 +145,14 @@ def _scores(outcomes: Sequence[Outcome]) -> list[float]:
 
 def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
+
+
+def without_nan(value: Any) -> Any:
+    """Plain data with None for numbers that JSON does not know."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(one) for one in value]
+    return value

@@ -9,6 +9,9 @@ from typing import Any
 
 from parathinker.modeling.folders import EMBEDDED, embedded_models
 
+_CONDITIONS = ("budget", "summary_tokens", "samples", "temperature", "top_p", "seed")
+"""Settings of an evaluation that a card names."""
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -118,22 +121,27 @@ def _data(data: dict[str, Any]) -> str:
 def _measured(facts: CardFacts) -> str:
     if facts.evaluation is None:
         return "## Evaluation\n\nNothing was measured."
-    scores = facts.evaluation.get("scores")
-    if not isinstance(scores, list) or not all(isinstance(s, dict) for s in scores):
+    try:
+        lines = [_row(row) for row in facts.evaluation["rows"]]
+        settings = {name: facts.evaluation["settings"][name] for name in _CONDITIONS}
+    except (KeyError, TypeError):  # measured by something else
         return f"## Evaluation\n\n```json\n{json.dumps(facts.evaluation, indent=1)}\n```"
-    columns = ("method", "paths", "accuracy", "standard_error", "tokens")
-    shown = [c for c in columns if any(c in score for score in scores)]
-    lines = [
-        "| " + " | ".join(c.replace("_", " ") for c in shown) + " |",
-        "|" + "---|" * len(shown),
-        *("| " + " | ".join(_cell(score.get(c)) for c in shown) + " |" for score in scores),
-    ]
     conditions = ", ".join(
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in facts.evaluation.items()
-        if isinstance(value, (int, float, str))
+        f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None
     )
-    return "\n".join(["## Evaluation", "", f"Measured with {conditions}.", "", *lines])
+    head = "| benchmark | method | paths | questions | accuracy, % ± standard error | tokens |"
+    said = f"Measured by `parathinker eval` with {conditions}."
+    return "\n".join(["## Evaluation", "", said, "", head, "|---|---|---|---|---|---|", *lines])
+
+
+def _row(row: dict[str, Any]) -> str:
+    accuracy = row["accuracy"]
+    error = "" if accuracy["error"] is None else f" ± {100 * accuracy['error']:.1f}"
+    tokens = row["path_tokens"] + row["summary_tokens"]
+    return (
+        f"| {row['benchmark']} | {row['method']} | {row['width']} | {accuracy['questions']} "
+        f"| {100 * accuracy['mean']:.1f}{error} | {tokens:,.0f} |"
+    )
 
 
 def _licence(facts: CardFacts) -> str:
@@ -169,9 +177,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name
     return value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return "" if value is None else str(value)

@@ -113,7 +113,7 @@ def not_saved(what: str, error: BaseException, folder: Path) -> CheckpointError:
         # PyTorch's writer says of a full disk that a position was not expected.
         reason = os.strerror(errno.ENOSPC)
     return CheckpointError(
-        f"{what} could not be saved: {reason} ({free / 1e6:,.1f} MB were free on that disk); {last}. "
+        f"{what} could not be saved: {reason} ({free / 1e6:,.1f} MB were free there); {last}. "
         "Training stopped. Make room, then the same command goes on from there"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ class Method:
     name: ClassVar[str]
     uses_confidences: ClassVar[bool] = False
     """Whether it asks for the confidence of sampled tokens."""
+    timed: ClassVar[bool] = True
+    """Whether somebody would use it, so that its latency means something."""
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         """Answer one question within ``case.tokens`` generated tokens."""
@@ -30,6 +33,10 @@ class Method:
 
     def check(self, case: Case, lab: Lab) -> None:
         """Raise UsageError where the method cannot work at this width or budget."""
+
+    def remark(self, case: Case, lab: Lab) -> str | None:
+        """What there is to know about the method at this width and budget, if anything."""
+        return None
 
     @property
     def label(self) -> str:
@@ -55,8 +62,9 @@ def option_of(method: type[Method], name: str, text: str) -> Any:
     """
     fields = {field.name: field for field in dataclasses.fields(method)}
     if name not in fields:
-        known = ", ".join(fields) or "none"
-        raise UsageError(f"method {method.name} has no option {name!r}; it has: {known}")
+        close = difflib.get_close_matches(name, fields, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(fields) or 'none'}"
+        raise UsageError(f"method {method.name} has no option {name!r}; {hint}")
     default = fields[name].default
     if isinstance(default, bool):
         values = {"true": True, "yes": True, "false": False, "no": False}
@@ -69,9 +77,12 @@ def option_of(method: type[Method], name: str, text: str) -> Any:
             pass
     else:
         return text
-    kind = "true or false" if isinstance(default, bool) else "a number"
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    kind = "true or false" if isinstance(default, bool) else kind
     raise UsageError(f"method {method.name}: option {name} should be {kind}; got {text!r}")
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,8 @@ from parathinker.evaluation.methods.base import Method, depth
 from parathinker.evaluation.store import Outcome
 from parathinker.params import TERMINATIONS, ThinkingParams
 
+TOO_LONG = "too long for the context"
+
 
 @dataclass(frozen=True)
 class Parallel(Method):
@@ -20,6 +22,8 @@ class Parallel(Method):
 
     name: ClassVar[str] = "parallel"
     layout: ClassVar[str] = "parallel"
+    flat: ClassVar[bool] = False
+    """Whether the paths stand one behind another, so that the context must hold their sum."""
     termination: str = "first-finish"
     """When thinking ends; the paths that are not done are closed where they are."""
 
@@ -36,11 +40,25 @@ class Parallel(Method):
                 f"{self.name}: a width of {case.width} is more than this model's "
                 f"{lab.max_paths} paths"
             )
+        lab.summary_limit(case)
         if case.path_tokens < 2:
             raise UsageError(
                 f"{self.name}: a budget of {case.width} × {case.budget} tokens leaves nothing for "
                 f"the paths beside a summary of {case.summary_tokens}; lower summary_tokens"
             )
+
+    def remark(self, case: Case, lab: Lab) -> str | None:
+        room = lab.chain_room(case, case.summary_tokens)
+        if not self.flat or case.width * case.path_tokens <= room:
+            return None
+        return (
+            f"{self.label} at {case.width} × {case.budget}: this model's context has {room} tokens "
+            "for paths one behind another; where they take more, there is no answer"
+        )
+
+    def _fits(self, case: Case, lab: Lab, paths: list[Written]) -> bool:
+        room = lab.chain_room(case, case.summary_tokens)
+        return not self.flat or sum(path.tokens for path in paths) <= room
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await self.thought(case, lab)
@@ -61,6 +79,10 @@ class Parallel(Method):
         self, case: Case, lab: Lab, paths: list[Written], keys: tuple[str, ...]
     ) -> Outcome:
         """The summary's answer."""
+        if not self._fits(case, lab, paths):
+            # What cannot be read cannot be summed up: the method has no answer.
+            spent, longest = sum(path.tokens for path in paths), depth(paths)
+            return Outcome(0.0, (), spent, 0, longest, note=TOO_LONG, generations=keys)
         made = await lab.summary(case, paths, self.layout)
         summary = made.segments[0]
         score = await lab.score(case.question, summary.text)
@@ -87,11 +109,14 @@ class Reprefill(Parallel):
 
     name: ClassVar[str] = "reprefill"
     layout: ClassVar[str] = "chain"
+    flat: ClassVar[bool] = True
 
     async def run_alone(self, case: Case, lab: Lab) -> None:
         # Sampled to where thinking ends, then read again.
-        answer = await lab.live(case, self.termination)
-        await lab.summary(case, [Written.of(path) for path in answer.paths], self.layout)
+        answer = await lab.live(case, self.termination, summary=False)
+        paths = [Written.of(path) for path in answer.paths]
+        if self._fits(case, lab, paths):
+            await lab.summary(case, paths, self.layout)
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,8 @@ class FlatPositions(Parallel):
     """The same paths unseen by each other, but each at positions behind the one before."""
 
     name: ClassVar[str] = "flat-positions"
+    timed: ClassVar[bool] = False
+    flat: ClassVar[bool] = True
     layout: ClassVar[str] = "flat-positions"
 
 
@@ -107,10 +134,15 @@ class Withheld(Parallel):
     """A control: the summary gets empty paths. What it still gets right, it did not read."""
 
     name: ClassVar[str] = "withheld"
+    timed: ClassVar[bool] = False
 
     async def thought(self, case: Case, lab: Lab) -> tuple[list[Written], tuple[str, ...]]:
         paths, keys = await super().thought(case, lab)
-        return [dataclasses.replace(path, token_ids=path.token_ids[:1]) for path in paths], keys
+        ends = [(path.token_ids[0], path.token_ids[-1]) for path in paths]
+        return [
+            dataclasses.replace(path, text="", token_ids=ids, confidences=())
+            for path, ids in zip(paths, ends, strict=True)
+        ], keys
 
 
 @dataclass(frozen=True)
@@ -118,6 +150,7 @@ class Shuffled(Parallel):
     """A control: the summary gets the paths of another question."""
 
     name: ClassVar[str] = "shuffled"
+    timed: ClassVar[bool] = False
 
     def check(self, case: Case, lab: Lab) -> None:
         super().check(case, lab)

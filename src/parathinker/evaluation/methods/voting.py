@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from parathinker.data.schema import Question
 from parathinker.errors import UsageError
-from parathinker.evaluation.generations import CUT, Written, end_of_thinking
+from parathinker.evaluation.generations import CUT, STOP, Written, end_of_thinking
 from parathinker.evaluation.lab import Case, Lab
 from parathinker.evaluation.methods.base import Method, depth
 from parathinker.evaluation.store import Outcome
-from parathinker.scoring.extract import extract_answer, plain
+from parathinker.scoring.extract import (
+    as_number,
+    extract_answer,
+    first_number,
+    marked_answer,
+    plain,
+)
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,8 @@ class Ballot:
     """One path's vote."""
 
     answer: str
-    """In plain form: two that are written alike come out the same."""
-    text: str
-    """The path's, which is what gets scored."""
-    weight: float
+    path: Written
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,11 @@ class Majority(Method):
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await lab.paths(case)
-        voting, weights = self.voters(case, paths)
-        return await elect(case, lab, voting, weights, paths, keys)
+        return await elect(case, lab, self.weighed(ballots(case.question, paths)), paths, keys)
 
-    def voters(self, case: Case, paths: list[Written]) -> tuple[list[Written], list[float]]:
-        """Who votes, and with which weights."""
-        return paths, [1.0] * len(paths)
+    def weighed(self, votes: list[Ballot]) -> list[Ballot]:
+        """The votes that count, and how much each does."""
+        return votes
 
 
 @dataclass(frozen=True)
@@ -68,18 +73,19 @@ class Confidence(Majority):
                 f"{self.keep:g} and {self.group}"
             )
 
-    def voters(self, case: Case, paths: list[Written]) -> tuple[list[Written], list[float]]:
-        sure = [lowest_group(path.confidences, self.group) for path in paths]
-        count = max(1, round(len(paths) * self.keep / 100))
-        kept = sorted(range(len(paths)), key=lambda i: (-sure[i], i))[:count]
-        return [paths[i] for i in sorted(kept)], [sure[i] for i in sorted(kept)]
+    def weighed(self, votes: list[Ballot]) -> list[Ballot]:
+        sure = [lowest_group(vote.path.confidences, self.group) for vote in votes]
+        count = max(1, round(len(votes) * self.keep / 100))
+        kept = sorted(range(len(votes)), key=lambda i: (-sure[i], i))[:count]
+        return [dataclasses.replace(votes[i], weight=sure[i]) for i in sorted(kept)]
 
 
 @dataclass(frozen=True)
 class Short(Majority):
     """The first m paths to finish vote, the others are stopped then (short-m@k, arXiv 2505.17813).
 
-    Among answers that tie, the shortest path's wins, as in the paper.
+    Paths that finish in the same step as the m-th vote too. Among answers that tie, the one with
+    the shortest path wins, as in the paper.
     """
 
     name: ClassVar[str] = "short"
@@ -93,11 +99,14 @@ class Short(Majority):
         paths, keys = await lab.paths(case)
         end = end_of_thinking([path.tokens for path in paths], min(self.m, len(paths)))
         stopped = [lab.limited(path, end, CUT) for path in paths]
-        first = [path for path in paths if path.tokens <= end]
-        # A hair more weight for the shorter ones decides ties and nothing else.
-        hair = 1 / (1 + case.tokens) / (1 + len(first))
-        weights = [1.0 + hair * (1 - path.tokens / (end + 1)) for path in first]
-        return await elect(case, lab, first, weights, stopped, keys)
+        votes = ballots(case.question, [path for path in paths if path.tokens <= end])
+        return await elect(case, lab, votes, stopped, keys, shortest_wins=True)
+
+    async def run_alone(self, case: Case, lab: Lab) -> None:
+        if case.width > lab.max_paths:
+            await lab.paths(case)
+        else:
+            await lab.live_paths(case, min(self.m, case.width))
 
 
 @dataclass(frozen=True)
@@ -121,29 +130,62 @@ class Best(Method):
         )
 
 
+def ballots(question: Question, paths: Sequence[Written]) -> list[Ballot]:
+    """The votes of all paths that come to an answer.
+
+    A path that was stopped on its way has a vote if it marks an answer as such; the last number of
+    half a thought is none. If that leaves nobody, such numbers vote after all.
+    """
+    for guess in (False, True):
+        found = [
+            Ballot(answer, path)
+            for path in paths
+            if (answer := answer_in(question, path.text, guess or path.finish_reason == STOP))
+        ]
+        if found:
+            return found
+    return []
+
+
+def answer_in(question: Question, text: str, complete: bool) -> str | None:
+    """The answer that a path comes to, as the question's scorer would read it."""
+    marked = marked_answer(text)
+    if not _is_mathematical(question):  # such a task's scorer reads all that is not marked
+        return marked or (text.strip() or None if complete else None)
+    if marked is None:
+        return extract_answer(text) if complete else None
+    if question.metadata.get("task") and as_number(marked) is None:
+        return first_number(marked)
+    return marked
+
+
 async def elect(
     case: Case,
     lab: Lab,
-    voters: Sequence[Written],
-    weights: Sequence[float],
+    votes: Sequence[Ballot],
     paths: list[Written],
     keys: tuple[str, ...],
+    shortest_wins: bool = False,
 ) -> Outcome:
-    """The outcome of a vote; ``paths`` are all that were paid for."""
-    ballots = [
-        Ballot(plain(answer), path.text, weight)
-        for path, weight in zip(voters, weights, strict=True)
-        if (answer := extract_answer(path.text)) is not None
-    ]
-    parties = await _parties(ballots, lab)
-    totals = [sum(ballot.weight for ballot in party) for party in parties]
+    """The outcome of a vote.
+
+    Args:
+        paths: all that were paid for.
+        shortest_wins: among answers that tie; otherwise they share the question.
+    """
+    parties = await _parties(case.question, votes, lab)
+    totals = [math.fsum(vote.weight for vote in party) for party in parties]
     most = max(totals, default=0.0)
     winners = [
         party
         for party, total in zip(parties, totals, strict=True)
-        if math.isclose(total, most, rel_tol=1e-12)
+        if math.isclose(total, most, rel_tol=1e-9)
     ]
-    texts = tuple(party[0].text for party in winners)
+    if shortest_wins and len(winners) > 1:
+        lengths = [min(vote.path.tokens for vote in party) for party in winners]
+        pairs = zip(winners, lengths, strict=True)
+        winners = [party for party, length in pairs if length == min(lengths)]
+    texts = tuple(party[0].path.text for party in winners)
     scores = [await lab.score(case.question, text) for text in texts]
     note = f"tie of {len(winners)}" if len(winners) > 1 else "" if winners else "no answer"
     return Outcome(
@@ -157,17 +199,25 @@ async def elect(
     )
 
 
-async def _parties(ballots: Sequence[Ballot], lab: Lab) -> list[list[Ballot]]:
-    """Ballots by answer; answers that mathematics calls equal are one."""
+async def _parties(question: Question, votes: Sequence[Ballot], lab: Lab) -> list[list[Ballot]]:
+    """Votes by answer; where answers are mathematics, those that it calls equal are one."""
     parties: list[list[Ballot]] = []
-    for ballot in ballots:
+    for vote in votes:
         for party in parties:
-            if await lab.same(party[0].answer, ballot.answer):
-                party.append(ballot)
+            one, other = party[0].answer, vote.answer
+            equal = plain(one) == plain(other)
+            if equal or (_is_mathematical(question) and await lab.same(one, other)):
+                party.append(vote)
                 break
         else:
-            parties.append([ballot])
+            parties.append([vote])
     return parties
+
+
+def _is_mathematical(question: Question) -> bool:
+    """Whether answers are read as numbers or formulas; those of other tasks are just texts."""
+    expected = (question.metadata.get("entry") or {}).get("answer")
+    return not question.metadata.get("task") or as_number(str(expected)) is not None
 
 
 def lowest_group(confidences: Sequence[float], size: int) -> float:

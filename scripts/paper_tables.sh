@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The paper's comparison and diagnoses on the embedded model, on fresh problems of its task; then the
+# same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
+# on where it was stopped. Usage: scripts/paper_tables.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-runs/paper}
+bin=.venv/bin
+questions=${QUESTIONS:-500}
+tiny=(--model tiny --benchmark products --budget 256 --summary-tokens 32)
+
+$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
+  --methods "sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
+  majority confidence confidence:keep=10 short best reprefill tree parallel \
+  parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
+$bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
+
+for what in tunnel-vision budget ablations diversity; do
+  $bin/parathinker diagnose "$what" "${tiny[@]}" --limit "$questions" --output "$folder/$what"
+done
+
+$bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
+  --paths 1,2,4 --budget 256 --summary-tokens 64 --latency-questions 1 --output "$folder/smollm2"
+$bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
