@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 folder=${1:-runs/paper}
 bin=.venv/bin
 questions=${QUESTIONS:-500}
-tiny=(--model tiny --benchmark products --budget 256 --summary-tokens 32)
+chain=(--model tiny --benchmark products --budget 256)
+tiny=("${chain[@]}" --summary-tokens 32)
 
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
@@ -15,10 +16,13 @@ $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --out
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 
-for what in tunnel-vision budget ablations diversity; do
+# The embedded model's paths have 137 tokens, which powers of two would step over.
+$bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
+  --budgets 64,128,136,137,140,160,192,256
+for what in tunnel-vision ablations diversity; do
   $bin/parathinker diagnose "$what" "${tiny[@]}" --limit "$questions" --output "$folder/$what"
 done
 
 $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
-  --paths 1,2,4 --budget 256 --summary-tokens 64 --latency-questions 1 --output "$folder/smollm2"
+  --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --output "$folder/smollm2"
 $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
