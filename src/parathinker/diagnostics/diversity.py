@@ -15,9 +15,9 @@ from parathinker.diagnostics.findings import Findings
 from parathinker.diagnostics.lines import apart, doubling_axis, line, percent_axis
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import UsageError
-from parathinker.evaluation.lab import Case, Lab
+from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods.summing import Parallel
-from parathinker.evaluation.methods.voting import Majority, ballots
+from parathinker.evaluation.methods.voting import Majority, ballots, parties_of
 from parathinker.evaluation.report.text import p_value, plus_minus, points
 from parathinker.evaluation.run import Watch
 from parathinker.evaluation.settings import EvalSettings
@@ -189,10 +189,11 @@ async def _looked_at(session: Session, case: Case, widths: Sequence[int]) -> Tri
         if width in widths:
             parallel[width] = (await Parallel().answer(narrow, lab)).score
     votes = [vote.answer for vote in ballots(case.question, paths)]
+    parties = await parties_of(case.question, votes, lab)
     return Trial(
         case.question.id,
         tuple([await lab.score(case.question, path.text) >= 1 for path in paths]),
-        await _counts(lab, votes),
+        tuple(sorted(map(len, parties), reverse=True)),
         statistics.fmean(
             distance(one.token_ids[1:-1], other.token_ids[1:-1])
             for one, other in combinations(paths, 2)
@@ -200,19 +201,6 @@ async def _looked_at(session: Session, case: Case, widths: Sequence[int]) -> Tri
         majority,
         parallel,
     )
-
-
-async def _counts(lab: Lab, answers: Sequence[str]) -> tuple[int, ...]:
-    """How many there are of each answer; those that mathematics calls equal are one."""
-    found: dict[str, int] = {}
-    for answer in answers:
-        for known in found:
-            if await lab.same(known, answer):
-                found[known] += 1
-                break
-        else:
-            found[answer] = 1
-    return tuple(sorted(found.values(), reverse=True))
 
 
 def _findings(trials: Sequence[Trial], left_out: Sequence[str], session: Session) -> Findings:

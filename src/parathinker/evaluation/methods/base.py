@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from parathinker.evaluation.store import Outcome
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """One way to spend tokens. Its fields are its options; ``label`` names it with them."""
 
     name: ClassVar[str]
@@ -23,9 +24,9 @@ class Method:
     timed: ClassVar[bool] = True
     """Whether somebody would use it, so that its latency means something."""
 
+    @abstractmethod
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         """Answer one question within ``case.tokens`` generated tokens."""
-        raise NotImplementedError
 
     async def run_alone(self, case: Case, lab: Lab) -> None:
         """Do all that an answer takes, for the clock; ``lab`` remembers nothing."""
@@ -33,6 +34,7 @@ class Method:
 
     def check(self, case: Case, lab: Lab) -> None:
         """Raise UsageError where the method cannot work at this width or budget."""
+        return
 
     def remark(self, case: Case, lab: Lab) -> str | None:
         """What there is to know about the method at this width and budget, if anything."""

@@ -173,7 +173,8 @@ async def elect(
         paths: all that were paid for.
         shortest_wins: among answers that tie; otherwise they share the question.
     """
-    parties = await _parties(case.question, votes, lab)
+    shares = await parties_of(case.question, [vote.answer for vote in votes], lab)
+    parties = [[votes[i] for i in share] for share in shares]
     totals = [math.fsum(vote.weight for vote in party) for party in parties]
     most = max(totals, default=0.0)
     winners = [
@@ -199,18 +200,18 @@ async def elect(
     )
 
 
-async def _parties(question: Question, votes: Sequence[Ballot], lab: Lab) -> list[list[Ballot]]:
-    """Votes by answer; where answers are mathematics, those that it calls equal are one."""
-    parties: list[list[Ballot]] = []
-    for vote in votes:
+async def parties_of(question: Question, answers: Sequence[str], lab: Lab) -> list[list[int]]:
+    """Places of answers that are one; where they are mathematics, those that it calls equal are."""
+    parties: list[list[int]] = []
+    for at, other in enumerate(answers):
         for party in parties:
-            one, other = party[0].answer, vote.answer
+            one = answers[party[0]]
             equal = plain(one) == plain(other)
             if equal or (_is_mathematical(question) and await lab.same(one, other)):
-                party.append(vote)
+                party.append(at)
                 break
         else:
-            parties.append([vote])
+            parties.append([at])
     return parties
 
 
