@@ -11,7 +11,7 @@ from parathinker.data.schema import Example, PathText
 from parathinker.errors import UsageError
 from parathinker.graph import Kind
 from parathinker.prompt import PromptCodec
-from parathinker.training.batch import IGNORED, encode_example, pack
+from parathinker.training.batch import AGAIN, IGNORED, encode_example, pack
 
 EXAMPLE = Example("2 + 2?", (PathText("2, 3, 4"), PathText("five", learn=False)), "so 4")
 
@@ -67,3 +67,20 @@ def test_more_paths_than_control_tokens_are_refused(codec: PromptCodec) -> None:
     many = Example("q", tuple(PathText("x") for _ in range(codec.control.max_paths + 1)), None)
     with pytest.raises(UsageError, match="this model has"):
         encode_example(many, codec, random.Random(0))
+
+
+def test_paths_become_one_chain_in_which_only_what_is_to_be_learned_is(codec: PromptCodec) -> None:
+    encoded = encode_example(EXAMPLE, codec, random.Random(0), chain=True)
+    prompt, path, summary = encoded.graph.segments
+    assert (path.kind, path.thought_id, summary.kind) == (Kind.PATH, 1, Kind.SUMMARY)
+    good, again, flawed = (codec.encode_text(text) for text in ("2, 3, 4", AGAIN, "five"))
+    opening, closing = codec.control.opens[0], codec.control.closes[0]
+    assert encoded.tokens[1] == (opening, *good, *again, *flawed, closing)
+    ignored = (IGNORED,) * (len(flawed) + 2)
+    assert encoded.labels[1] == (*good, *again, *ignored)
+    assert encoded.graph.positions()[-1] == prompt.length + path.length + summary.length - 1
+
+
+def test_a_chain_may_have_more_paths_than_there_are_control_tokens(codec: PromptCodec) -> None:
+    many = Example("2 + 2?", (PathText("4"),) * (codec.control.max_paths + 1), "4")
+    assert len(encode_example(many, codec, random.Random(0), chain=True).graph.segments) == 3

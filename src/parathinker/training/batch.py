@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import torch
 
-from parathinker.data.schema import Example
+from parathinker.data.schema import Example, PathText
 from parathinker.errors import UsageError
 from parathinker.graph import Kind, ThoughtGraph
 from parathinker.prompt import PromptCodec
@@ -23,6 +23,8 @@ from parathinker.training.layout import lay_out
 
 IGNORED = -100
 """Label of a position that the loss leaves out (PyTorch's and transformers' convention)."""
+AGAIN = "\nWait\n"
+"""Between the paths of an example where they become one chain: what budget forcing writes, too."""
 
 
 @dataclass(frozen=True)
@@ -40,45 +42,61 @@ def encode_example(
     codec: PromptCodec,
     rng: random.Random,
     summary_prefix: str = "",
+    chain: bool = False,
 ) -> EncodedExample:
     """Tokenise one example; its paths get random thought ids out of all that exist.
 
     The loss covers what the model writes itself: the text and closing token of paths to learn and
     of the summary, not the forced ``<think i>``, ``<summary>`` and summary prefix.
 
+    Args:
+        chain: make one path of all, each going on from the one before behind ``AGAIN``.
+
     Raises:
         UsageError: more paths than the vocabulary has control tokens for.
     """
     control = codec.control
-    count = len(example.paths)
-    if count > control.max_paths:
-        raise UsageError(f"an example has {count} paths; this model has {control.max_paths}")
-    thought_ids = rng.sample(range(1, control.max_paths + 1), count)
+    paths = [example.paths] if chain else [(path,) for path in example.paths]
+    if len(paths) > control.max_paths:
+        raise UsageError(f"an example has {len(paths)} paths; this model has {control.max_paths}")
+    thought_ids = [1] if chain else rng.sample(range(1, control.max_paths + 1), len(paths))
     graph = ThoughtGraph()
     prompt = codec.encode_question(example.question)
     root = graph.add(Kind.PROMPT, len(prompt))
     tokens, labels = [prompt], [[IGNORED] * len(prompt)]
-    for thought_id, path in zip(thought_ids, example.paths, strict=True):
+    for thought_id, parts in zip(thought_ids, paths, strict=True):
         opening, closing = control.opens[thought_id - 1], control.closes[thought_id - 1]
-        path_tokens = [opening, *codec.encode_text(path.text), closing]
+        body, learned = _joined(parts, codec)
+        path_tokens = [opening, *body, closing]
         graph.add(Kind.PATH, len(path_tokens), (root,), thought_id)
         tokens.append(path_tokens)
-        labels.append(_next_tokens(path_tokens, forced=1 if path.learn else len(path_tokens)))
+        labels.append(_next_tokens(path_tokens, [False, *learned, parts[-1].learn]))
     if example.summary is not None:
         opening_tokens = [control.summary_open, *codec.encode_text(summary_prefix)]
         body = [*codec.encode_text(example.summary), control.summary_close]
         graph.add(Kind.SUMMARY, len(opening_tokens) + len(body), range(len(graph.segments)))
         tokens.append(opening_tokens + body)
-        labels.append(_next_tokens(tokens[-1], forced=len(opening_tokens)))
+        own = [False] * len(opening_tokens) + [True] * len(body)
+        labels.append(_next_tokens(tokens[-1], own))
     return EncodedExample(graph, tuple(map(tuple, tokens)), tuple(map(tuple, labels)))
 
 
-def _next_tokens(tokens: list[int], forced: int) -> list[int]:
-    """Labels: position t predicts token t + 1, where the model writes that token itself."""
-    return [
-        tokens[t + 1] if t + 1 >= forced and t + 1 < len(tokens) else IGNORED
-        for t in range(len(tokens))
-    ]
+def _joined(parts: Sequence[PathText], codec: PromptCodec) -> tuple[list[int], list[bool]]:
+    """Tokens of texts one behind another, and which of them are to be learned."""
+    tokens: list[int] = []
+    learned: list[bool] = []
+    for i, part in enumerate(parts):
+        between = codec.encode_text(AGAIN) if i else []
+        text = codec.encode_text(part.text)
+        tokens += [*between, *text]
+        learned += [True] * len(between) + [part.learn] * len(text)
+    return tokens, learned
+
+
+def _next_tokens(tokens: list[int], learned: list[bool]) -> list[int]:
+    """Labels: position t predicts token t + 1, where the model is to learn to write it."""
+    later = zip(tokens[1:], learned[1:], strict=True)
+    return [*(token if learn else IGNORED for token, learn in later), IGNORED]
 
 
 def pack(

@@ -69,7 +69,7 @@ class Batches(Dataset[dict[str, Any]]):
                 # Data may bring the forced beginning along; it is not to be there twice.
                 bare = example.summary.removeprefix(summary_prefix)
                 example = dataclasses.replace(example, summary=bare)
-            return encode_example(example, codec, rng, summary_prefix)
+            return encode_example(example, codec, rng, summary_prefix, stage.data.chain)
 
         self.source: Drawn | Epochs
         if stage.data.source == "products":

@@ -143,6 +143,9 @@ class DataRecipe:
     """``products``: its own arguments."""
     fixed_examples: int | None = None
     """Use the first so many examples over and over: the overfitting gate."""
+    chain: bool = False
+    """Make one path of an example's, each going on from the one before: what the data alone are
+    worth, and a baseline that thinks longer instead of wider."""
     expected_examples: int | None = None
     """How many there are about; only for ``--dry-run`` where the files are not here."""
 
