@@ -1,4 +1,4 @@
-"""Run folders of evaluations written by hand, whose every number is known."""
+"""Run folders of evaluations written by hand, whose every number is known; stores in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from parathinker.data.schema import Question
 from parathinker.evaluation.generations import Generation, Written
+from parathinker.evaluation.keeping import Forgetful
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.store import Cell, Outcome, RunStore
 
@@ -87,3 +88,28 @@ def _outcome(store: RunStore, cell: Cell, score: float, at: int, texts: Sequence
     store.add_generation(summary, "summary", cell.question_id)
     cut = min(lengths)
     return Outcome(score, (text,), cut * len(lengths), 5, cut + 5, generations=(*made, name))
+
+
+class Memory(Forgetful):
+    """Keeps generations, and counts how many were made."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Generation] = {}
+        self.made: list[str] = []
+
+    def generation(self, key: str) -> Generation | None:
+        return self.kept.get(key)
+
+    def add_generation(self, made: Generation, kind: str, question_id: str) -> None:
+        self.kept[made.key] = made
+        self.made.append(kind)
+
+
+class Remembering:
+    """As :class:`Memory`, and not a :class:`Forgetful`, so that all is shared."""
+
+    def __init__(self) -> None:
+        memory = Memory()
+        self.kept, self.made = memory.kept, memory.made
+        self.generation, self.add_generation = memory.generation, memory.add_generation
+        self.score, self.add_score = memory.score, memory.add_score

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from parathinker import ParaThinker, UsageError
-from tiny_models import CHAT_TEMPLATE
+from tiny_models import CHAT_TEMPLATE, save_plain_model
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?:^<!-- (.*?) -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,6 +58,8 @@ def test_python_blocks_run(
 ) -> None:
     chat = random_model("llama", chat_template=CHAT_TEMPLATE)
     (tmp_path / "my-chat-model").symlink_to(chat)
+    (tmp_path / "my-base-model").mkdir()
+    save_plain_model(tmp_path / "my-base-model")
     monkeypatch.chdir(tmp_path)
     session: dict[str, Any] = {}
     ran = 0

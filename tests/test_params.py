@@ -40,6 +40,7 @@ BAD = {
     "seed": ([-1, 0.5, "7", True, math.nan], "a whole number from 0"),
     "logprobs": ([1, 0, None, "yes"], "true or false"),
     "stop": ([("",), ("a", 3), "", 5, None, [None], b"ab", {"a": 1}], "non-empty texts"),
+    "summary_stop": ([("",), ("a", 3), "", 5, None, [None], {"a": 1}], "non-empty texts"),
     "stop_token_ids": ([5, (-1,), [1.0], ["a"], None, (True,), {3}], "token ids"),
     "path_prefix": (
         [3, ("a",), ("a",) * 9, [1] * 8, [[-1]] * 8, [[True]] * 8, b"a"],
@@ -59,7 +60,7 @@ def test_a_bad_value_is_refused_by_name_with_what_is_allowed(name, value, allowe
     message = str(caught.value)
     assert message.startswith(f"{name} should be ")
     assert allowed is None or allowed in message
-    got = (value,) if name == "stop" and isinstance(value, str) else value
+    got = (value,) if name in ("stop", "summary_stop") and isinstance(value, str) else value
     assert f"got {got!r}" in message
     assert isinstance(caught.value, ParaThinkerError)
     assert isinstance(caught.value, ValueError)

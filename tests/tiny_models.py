@@ -6,10 +6,12 @@ large, and the closing tokens of paths are likely enough for paths to end at dif
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from parathinker.modeling.thought_embedding import attach_thought_embeddings
@@ -118,6 +120,95 @@ def save_random_model(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_plain_model(
+    folder: Path,
+    model_type: str = "qwen2",
+    *,
+    tied: bool = False,
+    ending: float = 3.0,
+    chat_template: str | None = None,
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """Save a random model without control tokens and thought embeddings, and return its folder.
+
+    Args:
+        ending: scale of the end token's output row; the larger, the sooner texts end.
+    """
+    tokenizer = fast_tokenizer(byte_tokenizer(EOS, *CHATML), chat_template=chat_template)
+    end = tokenizer.convert_tokens_to_ids(EOS)
+    model = build_model(
+        model_type, tied=tied, vocab_size=len(tokenizer), seed=seed, eos_token_id=end, **config
+    )
+    with torch.no_grad():
+        model.get_output_embeddings().weight[end] *= ending
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_released_model(
+    folder: Path, *, special: bool = True, dtype: torch.dtype = torch.bfloat16, closing: float = 1.0
+) -> int:
+    """Save a random model in the released format, and return the first control token's id.
+
+    It is a Qwen2 with YaRN, a padded vocabulary, the control tokens behind those of the base model,
+    and thought embeddings [32, head_dim].
+
+    Args:
+        special: whether the tokenizer lists the control tokens as special ones.
+        closing: scale of the closing tokens' output rows.
+    """
+    tokenizer = byte_tokenizer(EOS, "<|im_start|>")
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
+    base = len(tokenizer.get_vocab())
+    tokenizer.add_tokens(released_control_tokens(special))
+    fast_tokenizer(tokenizer).save_pretrained(folder)
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "attention_dropout": 0.0,
+        "bos_token_id": 256,
+        "eos_token_id": 256,
+        "hidden_act": "silu",
+        "hidden_size": 64,
+        "initializer_range": 0.02,
+        "intermediate_size": 96,
+        "max_position_embeddings": 131072,
+        "max_window_layers": 21,
+        "model_type": "qwen2",
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 10000,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 32768,
+        },
+        "sliding_window": 4096,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "use_mrope": False,
+        "use_sliding_window": False,
+        "vocab_size": 320,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = build_model("qwen2", tied=False, vocab_size=320).state_dict()
+    control = control_of(tokenizer)
+    tensors["lm_head.weight"][[*control.closes, control.summary_close]] *= closing
+    generator = torch.Generator().manual_seed(3)
+    for layer in (0, 1):
+        table = f"model.layers.{layer}.self_attn.seg_embeddings.weight"
+        tensors[table] = torch.randn(32, 16, generator=generator) * 0.5
+    save_file(
+        {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+    )
+    return base
 
 
 def control_of(tokenizer: Tokenizer) -> ControlTokens:

@@ -36,10 +36,11 @@ from parathinker.graph import Kind, Segment, ThoughtGraph
 from parathinker.params import ThinkingParams
 
 if TYPE_CHECKING:
+    from parathinker.conversation import Question
     from parathinker.engine.engine import EngineLoad
     from parathinker.engine.kv_pool import KVUsage
     from parathinker.parathinker import ParaThinker
-    from parathinker.prepare import Question
+    from parathinker.prompt import RawPrompt
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "PathEnd",
     "PathToken",
     "Question",
+    "RawPrompt",
     "Round",
     "Segment",
     "StreamEvent",
@@ -77,7 +79,8 @@ _LAZY = {
     "EngineLoad": "parathinker.engine.engine",
     "KVUsage": "parathinker.engine.kv_pool",
     "ParaThinker": "parathinker.parathinker",
-    "Question": "parathinker.prepare",
+    "Question": "parathinker.conversation",
+    "RawPrompt": "parathinker.prompt",
 }
 
 

@@ -106,18 +106,18 @@ class Narrator:
 
     def _summary(self, segment: LiveSegment) -> Summary:
         return Summary(
-            self._codec.decode(segment.token_ids),
-            segment.token_ids,
+            self._codec.decode(segment.token_ids[segment.lent :]),
+            segment.token_ids[segment.lent :],
             self._logprobs(segment),
             segment.finish_reason or "",
             self._likeliest(segment),
         )
 
     def _logprobs(self, segment: LiveSegment) -> list[float | None]:
-        wanted = self._prepared.params.logprobs
-        return segment.logprobs if wanted else [None] * len(segment.logprobs)
+        found = segment.logprobs[segment.lent :]
+        return found if self._prepared.params.logprobs else [None] * len(found)
 
     def _likeliest(self, segment: LiveSegment) -> list[list[tuple[int, float]]]:
         if not self._prepared.params.top_logprobs:
             return []
-        return [list(likeliest) for likeliest in segment.likeliest]
+        return [list(likeliest) for likeliest in segment.likeliest[segment.lent :]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ _INTEGERS = {
     "seed": 0,
     "budget": 1,
 }
+_PLAIN = (
+    *("max_path_tokens", "min_path_tokens", "continuation", "temperature", "top_p", "top_k"),
+    *("min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed", "logprobs"),
+    *("top_logprobs", "stop", "stop_token_ids"),
+)
+"""What means something where nothing is thought."""
 _NUMBERS = {
     "temperature": (0.0, math.inf, "0 or more, and finite"),
     "summary_temperature": (0.0, math.inf, "0 or more, and finite"),
@@ -94,6 +101,8 @@ class ThinkingParams:
     """Report so many likeliest tokens wherever one was chosen, with their log-probabilities."""
     stop: tuple[str, ...] = ()
     """Texts that end a path or the summary once they appear in it."""
+    summary_stop: tuple[str, ...] = ()
+    """Texts that end the summary only."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end a path or the summary, like its closing token."""
     path_prefix: str | tuple[str | tuple[int, ...], ...] | None = None
@@ -133,12 +142,13 @@ class ThinkingParams:
         return getattr(self, name) is None and getattr(type(self), name) is None
 
     def _check_lists(self) -> None:
-        stop: Any = self.stop
-        if isinstance(stop, str):
-            stop = (stop,)
-        if not _all_of(stop, str) or "" in stop:
-            raise _error("stop", stop, "non-empty texts")
-        object.__setattr__(self, "stop", tuple(stop))
+        for name in ("stop", "summary_stop"):
+            stop: Any = getattr(self, name)
+            if isinstance(stop, str):
+                stop = (stop,)
+            if not _all_of(stop, str) or "" in stop:
+                raise _error(name, stop, "non-empty texts")
+            object.__setattr__(self, name, tuple(stop))
         if not _are_tokens(self.stop_token_ids):
             raise _error("stop_token_ids", self.stop_token_ids, "token ids")
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
@@ -167,6 +177,22 @@ class ThinkingParams:
         first = AUTO_WAVE if self.paths == AUTO else self.paths
         if self.budget is not None and self.budget < int(first):
             raise _error("budget", self.budget, f"at least a token for each of {first} paths")
+
+    def check_plain(self) -> None:
+        """Make sure that they fit a completion, which is one text without paths and summary.
+
+        Raises:
+            UsageError: a field says something of paths or summary; ``paths`` may be 1.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            alike = value == field.default or (field.name == "paths" and value == 1)
+            if field.name not in _PLAIN and not alike:
+                raise _error(
+                    field.name,
+                    value,
+                    f"left at {field.default!r} for a completion: it has no paths and no summary",
+                )
 
     @property
     def paths_to_finish(self) -> int:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import overload
 
-import torch
-
 from parathinker.answer import Answer, StreamEvent
+from parathinker.conversation import Question, one_or_many
 from parathinker.delivery import async_answer, async_events, events, run_all
 from parathinker.engine.batch import BLOCK_TOKENS
 from parathinker.engine.engine import Engine, EngineLoad, EngineOptions
-from parathinker.engine.memory import kv_blocks
-from parathinker.engine.runner import WEIGHT_FORMATS, Runner, make_runner
+from parathinker.engine.runner import Runner
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.graph import Layout
-from parathinker.modeling.checkpoint import load_weights
-from parathinker.modeling.config import DecoderConfig, read_json_object
-from parathinker.modeling.folders import resolve_model
+from parathinker.loading import load_model
 from parathinker.outcome import Narrator
 from parathinker.params import ThinkingParams
-from parathinker.prepare import Prepared, Preparer, Question
-from parathinker.prompt import PromptCodec
-
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 256, 2048
-"""Tokens of a forward, by default: what others wait for while a long prompt is read."""
+from parathinker.prepare import Prepared, Preparer
+from parathinker.prompt import PromptCodec, RawPrompt
 
 
 class ParaThinker:
@@ -54,7 +47,8 @@ class ParaThinker:
         self._codec = codec
         # A model may have more rows than its tokenizer has tokens; those mean nothing.
         padding = frozenset(range(largest + 1, self.config.vocab_size))
-        self._engine = Engine(runner, codec.control, codec.control.ids | padding, options)
+        control = codec.control if codec.max_paths else None
+        self._engine = Engine(runner, control, codec.control_ids | padding, options)
         self._preparer = Preparer(self.config, codec, end_ids, options.kv_blocks * BLOCK_TOKENS)
 
     @classmethod
@@ -65,6 +59,7 @@ class ParaThinker:
         dtype: str = "auto",
         *,
         weights: str = "auto",
+        plain: bool = False,
         thought_embeddings: bool = True,
         kv_cache_memory: int | float | str | None = None,
         max_batch_tokens: int | None = None,
@@ -79,6 +74,8 @@ class ParaThinker:
             dtype: ``float32``, ``bfloat16``, or ``auto`` (float32 on CPU, else bfloat16).
             weights: how matrices are kept: ``auto`` (as ``dtype``), ``float32``, or ``int8`` (on
                 CPUs: a quarter of the memory and much faster, a little less exact).
+            plain: take an ordinary language model too, one without control tokens: it cannot think
+                in parallel, but :meth:`complete`.
             thought_embeddings: False leaves them out, to see what they are worth.
             kv_cache_memory: most memory for keys and values: bytes, a text such as ``"2GiB"``, or
                 a share of memory as a float. By default a quarter of the memory.
@@ -88,44 +85,28 @@ class ParaThinker:
             compile: let ``torch.compile`` fuse what runs in PyTorch; starting takes longer.
 
         Raises:
-            CheckpointError: the model is unknown, damaged or unsupported, or has no control tokens.
+            CheckpointError: the model is unknown, damaged or unsupported, or has no control tokens
+                and is not to be ``plain``.
             UsageError: an unknown device, dtype, format, or size.
         """
-        folder = resolve_model(str(name))
-        target = _device(device)
-        types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        types["auto"] = torch.float32 if target.type == "cpu" else torch.bfloat16
-        if dtype not in types:
-            raise UsageError(f"dtype should be one of {', '.join(sorted(types))}; got {dtype!r}")
-        if weights not in WEIGHT_FORMATS:
-            raise UsageError(
-                f"weights should be one of {', '.join(WEIGHT_FORMATS)}; got {weights!r}"
-            )
-        for field, value in (("max_batch_tokens", max_batch_tokens), ("threads", threads)):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (whole and value >= 1):
-                raise UsageError(f"{field} should be a whole number from 1; got {value!r}")
-        config = DecoderConfig.from_folder(folder)
-        codec = PromptCodec.from_folder(folder)
-        blocks = kv_blocks(kv_cache_memory, config, target, types[dtype])
-        loaded = load_weights(folder, config, target, types[dtype])
-        if not thought_embeddings:
-            loaded = loaded.without_thoughts()
-        rows = loaded.thought_rows
-        if rows is not None and rows <= codec.control.max_paths:
-            raise CheckpointError(
-                f"the thought embeddings have {rows} rows; {codec.control.max_paths} paths need "
-                f"{codec.control.max_paths + 1}"
-            )
-        runner = make_runner(config, loaded, weights, threads, compile)
-        default = CPU_BATCH_TOKENS if target.type == "cpu" else GPU_BATCH_TOKENS
-        options = EngineOptions(blocks, max_batch_tokens or default)
-        return cls(runner, codec, _end_ids(folder), options)
+        model = load_model(
+            str(name),
+            device,
+            dtype,
+            weights=weights,
+            plain=plain,
+            thought_embeddings=thought_embeddings,
+            kv_cache_memory=kv_cache_memory,
+            max_batch_tokens=max_batch_tokens,
+            threads=threads,
+            compile=compile,
+        )
+        return cls(model.runner, model.codec, model.end_ids, model.options)
 
     @property
     def max_paths(self) -> int:
-        """P_max: the largest number of paths this model can tell apart."""
-        return self._codec.control.max_paths
+        """P_max: the largest number of paths this model can tell apart; 0 of a plain model."""
+        return self._codec.max_paths
 
     @property
     def task(self) -> str | None:
@@ -136,7 +117,7 @@ class ParaThinker:
     @overload
     def think(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
         self,
-        question: str,
+        question: str | RawPrompt,
         params: ThinkingParams | None = None,
         *,
         after: Answer | None = None,
@@ -163,7 +144,7 @@ class ParaThinker:
 
         Args:
             question: a text; or the messages of a chat, a list of mappings with ``role`` and
-                ``content``; or a list of questions.
+                ``content``; or a :class:`RawPrompt`, without chat template; or a list of these.
             after: the answer that this question follows up. Its question and its summary are seen,
                 by their keys and values where these are still in memory, its paths are not.
 
@@ -172,13 +153,8 @@ class ParaThinker:
             CapacityError: a request that the KV memory could never hold; it is a UsageError.
             EngineError: the model computes NaN, or the engine was closed.
         """
-        questions, single = _questions(question)
-        prepared = [self._prepare(q, params, after) for q in questions]
-        done = run_all(self._engine, prepared)
-        answers = [
-            Narrator(one, self._codec).answer(running)
-            for one, running in zip(prepared, done, strict=True)
-        ]
+        questions, single = one_or_many(question)
+        answers = self._run([self._prepare(q, params, after) for q in questions])
         return answers[0] if single else answers
 
     def stream(
@@ -202,7 +178,7 @@ class ParaThinker:
     @overload
     async def athink(  # type: ignore[overload-overlap]
         self,
-        question: str,
+        question: str | RawPrompt,
         params: ThinkingParams | None = None,
         *,
         after: Answer | None = None,
@@ -226,19 +202,8 @@ class ParaThinker:
         after: Answer | None = None,
     ) -> Answer | list[Answer]:
         """:meth:`think` in an event loop; cancelling the task cancels the requests."""
-        questions, single = _questions(question)
-        prepared = [self._prepare(q, params, after) for q in questions]
-        tasks = [
-            asyncio.ensure_future(async_answer(self._engine, one, Narrator(one, self._codec)))
-            for one in prepared
-        ]
-        try:
-            answers = await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+        questions, single = one_or_many(question)
+        answers = await self._arun([self._prepare(q, params, after) for q in questions])
         return answers[0] if single else answers
 
     def astream(
@@ -285,11 +250,81 @@ class ParaThinker:
             self._preparer.with_paths(question, params or ThinkingParams(), given, Layout(layout))
             for question, given in zip(questions, paths, strict=True)
         ]
-        done = run_all(self._engine, prepared)
-        return [
-            Narrator(one, self._codec).answer(running)
-            for one, running in zip(prepared, done, strict=True)
-        ]
+        return self._run(prepared)
+
+    @overload
+    def complete(  # type: ignore[overload-overlap]
+        self, question: str | RawPrompt, params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    def complete(
+        self, question: list[dict[str, str]], params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    def complete(
+        self, question: Sequence[Question], params: ThinkingParams | None = None
+    ) -> list[Answer]: ...
+
+    def complete(
+        self, question: Question | Sequence[Question], params: ThinkingParams | None = None
+    ) -> Answer | list[Answer]:
+        """Write on from a prompt as any language model does: no paths, no control tokens.
+
+        It is one chain of thought, and ``params`` says of it what it says of a path:
+        ``max_path_tokens`` and ``min_path_tokens`` (its end-of-sequence token included),
+        ``temperature``, ``continuation`` in place of an end that comes too early, and all of
+        sampling and stopping. It ends at an end-of-sequence token, ``stop_token_ids``, ``stop``, or
+        the limit. What is about several paths or a summary has to be left as it is.
+
+        Returns:
+            An answer without paths; its ``summary`` is what was written.
+
+        Raises:
+            UsageError: an empty question, one that does not fit the context, or a parameter that
+                means nothing here.
+        """
+        questions, single = one_or_many(question)
+        answers = self._run([self._prepare_plain(q, params) for q in questions])
+        return answers[0] if single else answers
+
+    @overload
+    async def acomplete(  # type: ignore[overload-overlap]
+        self, question: str | RawPrompt, params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    async def acomplete(
+        self, question: list[dict[str, str]], params: ThinkingParams | None = None
+    ) -> Answer: ...
+
+    @overload
+    async def acomplete(
+        self, question: Sequence[Question], params: ThinkingParams | None = None
+    ) -> list[Answer]: ...
+
+    async def acomplete(
+        self, question: Question | Sequence[Question], params: ThinkingParams | None = None
+    ) -> Answer | list[Answer]:
+        """:meth:`complete` in an event loop; cancelling the task cancels the requests."""
+        questions, single = one_or_many(question)
+        answers = await self._arun([self._prepare_plain(q, params) for q in questions])
+        return answers[0] if single else answers
+
+    def stream_complete(
+        self, question: Question, params: ThinkingParams | None = None
+    ) -> Iterator[StreamEvent]:
+        """:meth:`complete` as :meth:`stream` does it: ``SummaryToken`` events, then ``Done``."""
+        prepared = self._prepare_plain(question, params)
+        return events(self._engine, prepared, Narrator(prepared, self._codec))
+
+    def astream_complete(
+        self, question: Question, params: ThinkingParams | None = None
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """:meth:`stream_complete` in an event loop; ``aclose()`` cancels the request."""
+        prepared = self._prepare_plain(question, params)
+        return async_events(self._engine, prepared, Narrator(prepared, self._codec))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of text as a path could say it: never a control token's, whatever it says."""
@@ -337,39 +372,27 @@ class ParaThinker:
         self._engine.check(prepared.request)
         return prepared
 
+    def _prepare_plain(self, question: object, params: ThinkingParams | None) -> Prepared:
+        prepared = self._preparer.completion(question, params or ThinkingParams())
+        self._engine.check(prepared.request)
+        return prepared
 
-def _questions(question: object) -> tuple[Sequence[object], bool]:
-    """A list of questions, and whether there was just one."""
-    if isinstance(question, str):
-        return [question], True
-    if not isinstance(question, (list, tuple)):
-        raise UsageError(f"a question should be a text, messages, or a list of these: {question!r}")
-    if question and all(isinstance(part, Mapping) for part in question):
-        return [question], True
-    return question, False
+    def _run(self, prepared: Sequence[Prepared]) -> list[Answer]:
+        done = run_all(self._engine, prepared)
+        return [
+            Narrator(one, self._codec).answer(running)
+            for one, running in zip(prepared, done, strict=True)
+        ]
 
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"device {name!r} is unknown or not there ({reason}); try auto, cpu, cuda or mps"
-        ) from error
-    return device
-
-
-def _end_ids(folder: FilePath) -> frozenset[int]:
-    """End-of-sequence ids that a checkpoint names."""
-    for file in ("generation_config.json", "config.json"):
-        if (folder / file).is_file():
-            found = read_json_object(folder / file).get("eos_token_id")
-            if found is not None:
-                return frozenset([found] if isinstance(found, int) else found)
-    return frozenset()
+    async def _arun(self, prepared: Sequence[Prepared]) -> list[Answer]:
+        tasks = [
+            asyncio.ensure_future(async_answer(self._engine, one, Narrator(one, self._codec)))
+            for one in prepared
+        ]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from parathinker.agreement import agree, answer_in
 from parathinker.answer import Answer
+from parathinker.conversation import context_of, prompt_of, turns_up_to
 from parathinker.data.tasks import TASKS
 from parathinker.engine.batch import BLOCK_TOKENS
 from parathinker.engine.request import (
     AutoWidth,
     EngineRequest,
     Growth,
-    PastRound,
     PastTurn,
     Penalties,
     Tokens,
 )
 from parathinker.errors import CheckpointError, UsageError
-from parathinker.graph import Kind, Layout, ThoughtGraph
+from parathinker.graph import Layout
 from parathinker.modeling.config import DecoderConfig
 from parathinker.params import (
     AUTO,
@@ -35,13 +34,9 @@ from parathinker.params import (
     ThinkingParams,
 )
 from parathinker.prompt import PromptCodec
-
-Question = str | Sequence[Mapping[str, str]]
-"""A text, or the messages of a chat: mappings with ``role`` and ``content``."""
+from parathinker.stopping import stop_check
 
 _T = TypeVar("_T")
-_STOP_WINDOW = 64
-"""A stop text is looked for in so many last tokens, plus one for each of its bytes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class Preparer:
         self, config: DecoderConfig, codec: PromptCodec, end_ids: frozenset[int], kv_tokens: int
     ) -> None:
         self._config, self._codec, self._kv_tokens = config, codec, kv_tokens
-        self._end_ids = end_ids - codec.control.ids
+        self._end_ids = end_ids - codec.control_ids
         self._defaults = own_defaults(config)
         task = TASKS.get(str(config.parathinker.get("task", "")))
         self._answer_of = task.parse_answer if task else answer_in
@@ -77,6 +72,7 @@ class Preparer:
 
         Raises:
             UsageError: an empty question, one that does not fit the context, too many paths.
+            CheckpointError: the model has no control tokens.
         """
         own, codec = self._defaults, self._codec
         thought_ids = self._thought_ids(params)
@@ -85,7 +81,7 @@ class Preparer:
             params.summary_temperature, own.summary_temperature, temperature
         )
         prefix = _first(params.summary_prefix, own.summary_prefix, "")
-        seed = random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
+        seed = _seed(params)
         history = self._history(after)
         prompt = self.prompt(question, after)
         prefix_ids = codec.encode_text(prefix)
@@ -101,11 +97,6 @@ class Preparer:
                 f"budget should be at least {forced} with this path_prefix, {len(first)} paths and "
                 f"their closing tokens; got {params.budget}"
             )
-        for token in params.stop_token_ids:
-            if token >= self._config.vocab_size:
-                raise UsageError(
-                    f"stop_token_ids should be below {self._config.vocab_size}; got {token}"
-                )
         auto, max_paths = None, params.max_paths
         if params.paths == AUTO:
             auto = AutoWidth(min(AUTO_WAVE, len(thought_ids)), self._agree)
@@ -118,21 +109,13 @@ class Preparer:
             summary=Growth(summary_tokens, params.min_summary_tokens, summary_temperature),
             budget=params.budget,
             summary_prefix=tuple(prefix_ids),
-            top_k=params.top_k,
-            top_p=params.top_p,
-            min_p=params.min_p,
-            top_logprobs=min(params.top_logprobs, self._config.vocab_size),
             seed=seed,
             path_prefixes=path_prefixes,
-            continuation=tuple(codec.encode_text(params.continuation or "")),
-            penalties=Penalties(
-                params.repetition_penalty, params.frequency_penalty, params.presence_penalty
-            ),
-            end_ids=self._end_ids | (frozenset(params.stop_token_ids) - codec.control.ids),
-            stop=self._stop_check(params.stop),
+            summary_stop=stop_check(params.summary_stop, self._codec),
             rounds=params.rounds,
             auto=auto,
             history=history,
+            **self._choices(params),
         )
         resolved = dataclasses.replace(
             params,
@@ -185,30 +168,79 @@ class Preparer:
             self._check_flat(request)
         return dataclasses.replace(found, request=request)
 
+    def completion(self, question: object, params: ThinkingParams) -> Prepared:
+        """The same for a prompt that is just written on: what is said of a path is said of it.
+
+        Raises:
+            UsageError: an empty question, one that does not fit the context, or a parameter that
+                means nothing without paths and summary.
+        """
+        params.check_plain()
+        temperature = _first(params.temperature, self._defaults.temperature, DEFAULT_TEMPERATURE)
+        seed, prompt = _seed(params), self.prompt(question)
+        room, limit = self._config.max_context - len(prompt), params.max_path_tokens
+        least = limit or max(1, params.min_path_tokens)
+        if room < 1:
+            have = f"{len(prompt)} tokens, and this model's context has {self._config.max_context}"
+            raise UsageError(f"the question is too long: {have}")
+        if least > room:
+            raise UsageError(
+                f"{'max' if limit else 'min'}_path_tokens {least} does not fit: beside a prompt of "
+                f"{len(prompt)} tokens this model's context of {self._config.max_context} leaves "
+                f"{room}"
+            )
+        if limit is None:
+            wanted = self._defaults.max_path_tokens or 0
+            if wanted <= params.min_path_tokens:
+                wanted = DEFAULT_MAX_PATH_TOKENS
+            memory = self._kv_tokens - len(prompt) - 1 - 2 * BLOCK_TOKENS
+            limit = max(least, min(wanted, room, memory))
+        growth = Growth(limit, params.min_path_tokens, temperature)
+        request = EngineRequest(
+            prompt=tuple(prompt),
+            thought_ids=(),
+            paths_to_finish=0,
+            path=growth,
+            summary=growth,
+            budget=None,
+            summary_prefix=(),
+            seed=seed,
+            plain=True,
+            **self._choices(params),
+        )
+        resolved = dataclasses.replace(
+            params, paths=1, max_path_tokens=limit, temperature=temperature, seed=seed
+        )
+        return Prepared(request, resolved)
+
     def prompt(self, question: object, after: Answer | None = None) -> list[int]:
         """Token ids of a question's prompt, or of what it adds to the turns before.
 
         Raises:
             UsageError: an empty question, or one of the wrong form.
         """
-        codec = self._codec
-        if isinstance(question, str):
-            if not question.strip():
-                raise UsageError("the question is empty")
-            if after is None:
-                prompt = codec.encode_question(question)
-            else:
-                # The answer's last token has not been through the model: it begins this turn.
-                prompt = [after.summary.token_ids[-1], *codec.encode_follow_up(question)]
-        elif after is not None:
-            raise UsageError("a question that follows up an answer should be a text, not messages")
-        else:
-            prompt = codec.encode_chat(_messages(question))
-        if not prompt:
-            raise UsageError("the question is empty: this model's tokenizer leaves nothing of it")
-        return prompt
+        return prompt_of(question, self._codec, after)
 
     # -- pieces ---------------------------------------------------------------------------------
+
+    def _choices(self, params: ThinkingParams) -> dict[str, Any]:
+        """How tokens are chosen and what ends a text, in a request's fields."""
+        vocabulary = self._config.vocab_size
+        for token in params.stop_token_ids:
+            if token >= vocabulary:
+                raise UsageError(f"stop_token_ids should be below {vocabulary}; got {token}")
+        return {
+            "top_k": params.top_k,
+            "top_p": params.top_p,
+            "min_p": params.min_p,
+            "top_logprobs": min(params.top_logprobs, vocabulary),
+            "continuation": tuple(self._codec.encode_text(params.continuation or "")),
+            "penalties": Penalties(
+                params.repetition_penalty, params.frequency_penalty, params.presence_penalty
+            ),
+            "end_ids": self._end_ids | (frozenset(params.stop_token_ids) - self._codec.control_ids),
+            "stop": stop_check(params.stop, self._codec),
+        }
 
     def _check_flat(self, request: EngineRequest) -> None:
         """Paths one behind another must fit the context, as the parallel ones were found to."""
@@ -273,7 +305,7 @@ class Preparer:
             return ()
         if not isinstance(after, Answer):
             raise UsageError(f"after should be an Answer; got {after!r}")
-        history = _turns(after)
+        history = turns_up_to(after)
         rounds = [one for turn in history for one in turn.rounds]
         tokens = [turn.prompt for turn in history] + [one.summary for one in rounds]
         tokens += [path for one in rounds for _, path in one.paths]
@@ -299,7 +331,7 @@ class Preparer:
     ) -> tuple[int, int]:
         """Most tokens of a path and of the summary; what the caller set must fit the context."""
         own, rounds = self._defaults, params.rounds
-        past, begins = _context(history)
+        past, begins = context_of(history)
         memory = self._kv_tokens - past.length - prompt
         memory -= BLOCK_TOKENS * (len(past.segments) + 1 + rounds * (paths + 1))
         prompt += begins
@@ -346,22 +378,6 @@ class Preparer:
             path = max(least_path, min(wanted, room - summary, most))
         return path, summary
 
-    def _stop_check(self, stops: tuple[str, ...]) -> Callable[[Sequence[int]], bool] | None:
-        if not stops:
-            return None
-        window = _STOP_WINDOW + max(len(stop.encode("utf-8", "replace")) for stop in stops)
-
-        def completes_stop(token_ids: Sequence[int]) -> bool:
-            text = self._codec.decode(token_ids[-window:])
-            found = [stop for stop in stops if stop in text]
-            if not found:
-                return False
-            # One that stood there before, when it was too early to stop, does not count.
-            before = self._codec.decode(token_ids[-window:-1])
-            return any(text.count(stop) > before.count(stop) for stop in found)
-
-        return completes_stop
-
 
 def own_defaults(config: DecoderConfig) -> ThinkingParams:
     """Defaults that a checkpoint carries in its ``config.json``."""
@@ -373,53 +389,9 @@ def own_defaults(config: DecoderConfig) -> ThinkingParams:
         raise CheckpointError(f"config.json, section parathinker: {error}") from error
 
 
-def _turns(last: Answer) -> tuple[PastTurn, ...]:
-    """The turns up to an answer, as they lie in memory: its last token is not there yet."""
-    turns: list[PastTurn] = []
-    answer: Answer | None = last
-    while answer is not None:
-        rounds = [
-            PastRound(
-                tuple((path.thought_id, tuple(path.token_ids)) for path in one.paths),
-                tuple(one.summary.token_ids),
-            )
-            for one in answer.rounds
-        ]
-        rounds[-1] = dataclasses.replace(rounds[-1], summary=rounds[-1].summary[:-1])
-        turns.append(PastTurn(tuple(answer.prompt_token_ids), tuple(rounds)))
-        answer = answer.after
-    return tuple(reversed(turns))
-
-
-def _context(history: Sequence[PastTurn]) -> tuple[ThoughtGraph, int]:
-    """The graph of earlier turns, and the position at which the next one begins."""
-    graph, head = ThoughtGraph(), -1
-    for turn in history:
-        head = graph.add(Kind.PROMPT, len(turn.prompt), () if head < 0 else (head,))
-        for one in turn.rounds:
-            paths = [
-                graph.add(Kind.PATH, len(tokens), (head,), thought_id=i) for i, tokens in one.paths
-            ]
-            head = graph.add(Kind.SUMMARY, len(one.summary), (head, *paths))
-    return graph, graph.end(head) if history else 0
-
-
-def _messages(question: object) -> list[dict[str, str]]:
-    """A chat, checked."""
-    wanted = 'messages should be a list of {"role": ..., "content": ...}, all of them texts'
-    if not isinstance(question, (list, tuple)) or not question:
-        raise UsageError(f"a question should be a text or messages; got {question!r}")
-    messages: list[dict[str, str]] = []
-    for message in question:
-        found: Any = dict(message) if isinstance(message, Mapping) else {}
-        if not all(isinstance(found.get(name), str) for name in ("role", "content")):
-            raise UsageError(f"{wanted}; got {message!r}")
-        if not re.fullmatch(r"[A-Za-z_]+", found["role"]):
-            raise UsageError(f"role should be a plain word; got {found['role']!r}")
-        messages.append(found)
-    if messages[-1]["role"] == "assistant":
-        raise UsageError("the last message should not be the assistant's: it has nothing to answer")
-    return messages
+def _seed(params: ThinkingParams) -> int:
+    """The request's seed; drawn if it names none."""
+    return random.SystemRandom().getrandbits(31) if params.seed is None else params.seed
 
 
 def _first(*choices: _T | None) -> _T:

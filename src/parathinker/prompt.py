@@ -13,6 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,43 @@ from tokenizers import Tokenizer
 
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.modeling.config import read_json_object
-from parathinker.tokens import ControlTokens, is_control_token
+from parathinker.tokens import ControlTokens, is_control_token, think_open
 
 # Private-use characters stand where a message's text belongs while the template is rendered.
 _SLOT = "\ue000{}\ue001"
 _SLOT_PATTERN = re.compile("\ue000(\\d+)\ue001")
 
 
+@dataclass(frozen=True)
+class RawPrompt:
+    """A question whose text is the whole prompt: no chat template around it.
+
+    In front of it stands only what the tokenizer puts in front of any text, such as a token for
+    its beginning. As in all that users write, names of special tokens are nothing special.
+    """
+
+    text: str
+
+
 class PromptCodec:
-    """A model's tokenizer and chat template, safe against special tokens in users' text."""
+    """A model's tokenizer and chat template, safe against special tokens in users' text.
+
+    Args:
+        plain: the model need not have control tokens; some of them only are still refused.
+    """
 
     def __init__(
-        self, tokenizer_json: str, chat_template: str | None, specials: dict[str, str]
+        self,
+        tokenizer_json: str,
+        chat_template: str | None,
+        specials: dict[str, str],
+        plain: bool = False,
     ) -> None:
         self.tokenizer = Tokenizer.from_str(tokenizer_json)
-        self.control = ControlTokens.find(self.tokenizer.get_vocab())
+        vocabulary = self.tokenizer.get_vocab()
+        self._control = None
+        if not plain or think_open(1) in vocabulary:
+            self._control = ControlTokens.find(vocabulary)
         document = json.loads(tokenizer_json)
         names = {
             token["content"]
@@ -52,16 +75,17 @@ class PromptCodec:
         # A tokenizer.json may remember how its last user cut and padded texts.
         self._twin.no_truncation()
         self._twin.no_padding()
-        self._hidden = self.control.ids
+        self._hidden = self.control_ids
         self._chat_template = chat_template
         self._specials = specials
 
     @classmethod
-    def from_folder(cls, folder: Path) -> PromptCodec:
+    def from_folder(cls, folder: Path, plain: bool = False) -> PromptCodec:
         """Read ``tokenizer.json``, and the chat template where there is one.
 
         Raises:
-            CheckpointError: no fast tokenizer in the folder, or one without control tokens.
+            CheckpointError: no fast tokenizer in the folder, or one without control tokens and not
+                to be ``plain``.
         """
         path = folder / "tokenizer.json"
         if not path.is_file():
@@ -78,17 +102,46 @@ class PromptCodec:
             if isinstance(value, str):
                 specials[name] = value
         try:
-            return cls(path.read_text("utf-8"), template, specials)
+            return cls(path.read_text("utf-8"), template, specials, plain)
         except CheckpointError as error:
             raise CheckpointError(str(error).replace("this tokenizer", str(folder), 1)) from None
         except Exception as error:
             raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
 
+    @property
+    def control(self) -> ControlTokens:
+        """The control tokens.
+
+        Raises:
+            CheckpointError: this model has none.
+        """
+        if self._control is None:
+            raise CheckpointError(
+                "this model was loaded as a plain one and has no control tokens, so it cannot "
+                "think in parallel; it can complete() a prompt. To add the tokens to a copy of it: "
+                "parathinker models prepare FOLDER NEW_FOLDER"
+            )
+        return self._control
+
+    @property
+    def max_paths(self) -> int:
+        """How many paths the tokenizer can tell apart; 0 where it has no control tokens."""
+        return 0 if self._control is None else self._control.max_paths
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Ids of all control tokens there are."""
+        return frozenset() if self._control is None else self._control.ids
+
     def encode_question(self, question: str) -> list[int]:
         """Token ids of the prompt for one question: shape [prompt tokens]."""
         if self._chat_template is None:
-            return self._encode(question, add_special_tokens=True)
+            return self.encode_raw(question)
         return self.encode_chat([{"role": "user", "content": question}])
+
+    def encode_raw(self, text: str) -> list[int]:
+        """Token ids of a prompt that is just this text, behind what the tokenizer begins with."""
+        return self._encode(text, add_special_tokens=True)
 
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """Token ids of a conversation up to where the assistant's answer begins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,16 +19,18 @@ import yaml
 from parathinker.cli.eval import split_methods
 from parathinker.data.schema import Question
 from parathinker.evaluation.lab import Lab, Sampling
+from parathinker.evaluation.report.writing import PAGE
 from parathinker.evaluation.run import run as run_evaluation
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.store import FILE, RunStore
+from parathinker.evaluation.tables import Results
 from parathinker.scoring import ScoringPool
 from parathinker.sqlite_file import SqliteFile
-from parathinker.tokens import ControlTokens
 from thinkers import shared
-from tiny_models import byte_tokenizer, fast_tokenizer, released_control_tokens, save_random_model
+from tiny_models import CHAT_TEMPLATE, save_plain_model, save_released_model
 
 Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -242,23 +245,49 @@ def test_a_full_disk_is_said_and_what_was_made_stays(command: list[object], tmp_
     assert {key: after[key] for key in kept} == kept
 
 
-def test_a_checkpoint_in_the_released_format_is_measured(run: Run, tmp_path: Path) -> None:
-    """A stand-in for the released model: its layout, its tokens, random weights."""
-    folder = save_random_model(tmp_path / "released", "qwen2", tied=False)
-    tokenizer = byte_tokenizer("<|endoftext|>", "<|im_start|>")
-    tokenizer.add_tokens(released_control_tokens(False))
-    fast_tokenizer(tokenizer).save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    assert len(tokenizer.get_vocab()) <= config["vocab_size"], "padded, as the released one"
-    assert ControlTokens.find(tokenizer.get_vocab()).max_paths == 8
-    code, output, errors = run(
-        "eval", "--model", folder, "--benchmark", "aime24,amc23", "--limit", 1, "--budget", 1024,
-        "--summary-tokens", 8, "--paths", "1,2", "--methods", "sequential,majority,parallel",
-        "--latency-questions", 0, "-o", tmp_path / "run",
-    )  # fmt: skip
-    assert code == 0, errors
-    assert "released on aime24, 1 questions" in output
-    assert "released on amc23, 1 questions" in output
+def commands_for_the_published_row() -> list[list[str]]:
+    """As the documentation prints them, in words."""
+    text = (ROOT / "docs/evaluation.md").read_text("utf-8")
+    section = text.partition("## The published row")[2]
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    return [shlex.split(line) for line in block.replace("\\\n", " ").strip().splitlines()]
+
+
+@pytest.mark.slow
+def test_the_published_row_is_measured_on_stand_ins_by_the_documented_commands(
+    run: Run, tmp_path: Path
+) -> None:
+    """The released format and a plain base model, with random weights, at tiny budgets."""
+    released, base = tmp_path / "released", tmp_path / "base"
+    released.mkdir()
+    save_released_model(released, closing=6.0)
+    save_plain_model(base, ending=6.0, chat_template=CHAT_TEMPLATE)
+    names = {
+        "RELEASED": str(released),
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": str(base),
+        "runs/published": str(tmp_path / "run"),
+        "16384": "700",
+        "aime24,aime25,amc23,math500": "math500",
+    }
+    *measured, report = commands_for_the_published_row()
+    assert len(measured) == 2
+    for command in [*measured, report]:
+        text = "\n".join(command[1:])
+        for name, here in names.items():
+            text = text.replace(name, here)
+        fewer = [] if command is report else ["--limit", "2", "--summary-tokens", "16"]
+        code, _, errors = run(*text.split("\n"), *fewer)
+        assert code == 0, errors
+        assert "Note:" not in errors, "nothing was left out"
+    with RunStore(tmp_path / "run") as store:
+        rows = {(row.method, row.width): row for row in Results(store).rows()}
+        pairs = {(one.method, one.reference) for one in Results(store).paired()}
+    assert rows.keys() == {
+        ("parallel", 8), (f"majority:model={base}", 8), (f"sequential:model={base}", 2)
+    }  # fmt: skip
+    assert all((row.accuracy.questions, row.replicates) == (2, 16) for row in rows.values())
+    assert ("parallel", f"majority:model={base}") in pairs
+    assert (tmp_path / "run" / "report" / PAGE).is_file()
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from parathinker import (
 )
 from parathinker.params import TERMINATIONS
 from parathinker.prompt import PromptCodec
+from parathinker.stopping import stop_check
 
 load = cache(ParaThinker.from_pretrained)
 codec = cache(PromptCodec.from_folder)
@@ -212,7 +213,7 @@ def test_a_stop_text_ends_the_summary(tiny_random_model):
 
 def test_a_stop_text_of_many_bytes_is_found(tiny_random_model):
     stop = "日本語🙂" * 12  # 156 tokens of one byte each
-    check = load(tiny_random_model)._preparer._stop_check((stop,))
+    check = stop_check((stop,), load(tiny_random_model)._codec)
     ids = codec(tiny_random_model).encode_text("So: " + stop)
     assert check(ids)
     assert not check(ids[:-1])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from evaluation_runs import Remembering
 from parathinker import ParaThinker, ThinkingParams
 from parathinker.data.schema import Question
 from parathinker.evaluation import benchmarks
@@ -23,31 +24,6 @@ from thinkers import shared
 T = TypeVar("T")
 QUESTION = Question("q", "What is 2 + 2?", "4")
 WIDEST, BUDGET = 8, 24
-
-
-class Memory(Forgetful):
-    """Keeps generations, and counts how many were made."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Generation] = {}
-        self.made: list[str] = []
-
-    def generation(self, key: str) -> Generation | None:
-        return self.kept.get(key)
-
-    def add_generation(self, made: Generation, kind: str, question_id: str) -> None:
-        self.kept[made.key] = made
-        self.made.append(kind)
-
-
-class Remembering:
-    """As :class:`Memory`, and not a :class:`Forgetful`, so that all is shared."""
-
-    def __init__(self) -> None:
-        memory = Memory()
-        self.kept, self.made = memory.kept, memory.made
-        self.generation, self.add_generation = memory.generation, memory.add_generation
-        self.score, self.add_score = memory.score, memory.add_score
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ class ScriptedLab:
     """
 
     max_paths = 8
+    thinks = True
+    name = "scripted"
 
     def __init__(
         self,

@@ -22,8 +22,8 @@ from tiny_models import (
     build_model,
     byte_tokenizer,
     fast_tokenizer,
-    released_control_tokens,
     save_random_model,
+    save_released_model,
 )
 
 TABLE = "model.layers.{}.self_attn.seg_embeddings.weight"
@@ -261,51 +261,7 @@ def test_a_model_whose_tokenizer_lacks_control_tokens_is_refused_with_advice(tmp
 @pytest.mark.parametrize("special", [True, False], ids=["special", "plain added tokens"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_folder_in_the_released_format_loads_and_is_exact(tmp_path, special, dtype):
-    """Qwen2 with a padded vocabulary, tokens behind the base ones, tables [32, head_dim]."""
-    tokenizer = byte_tokenizer("<|endoftext|>", "<|im_start|>")
-    tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
-    base = len(tokenizer.get_vocab())
-    tokenizer.add_tokens(released_control_tokens(special))
-    fast_tokenizer(tokenizer).save_pretrained(tmp_path)
-    config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "attention_dropout": 0.0,
-        "bos_token_id": 256,
-        "eos_token_id": 256,
-        "hidden_act": "silu",
-        "hidden_size": 64,
-        "initializer_range": 0.02,
-        "intermediate_size": 96,
-        "max_position_embeddings": 131072,
-        "max_window_layers": 21,
-        "model_type": "qwen2",
-        "num_attention_heads": 4,
-        "num_hidden_layers": 2,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-06,
-        "rope_theta": 10000,
-        "rope_scaling": {
-            "type": "yarn",
-            "factor": 4.0,
-            "original_max_position_embeddings": 32768,
-        },
-        "sliding_window": 4096,
-        "tie_word_embeddings": False,
-        "torch_dtype": "bfloat16",
-        "use_cache": True,
-        "use_mrope": False,
-        "use_sliding_window": False,
-        "vocab_size": 320,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    tensors = build_model("qwen2", tied=False, vocab_size=320).state_dict()
-    generator = torch.Generator().manual_seed(3)
-    for layer in (0, 1):
-        tensors[TABLE.format(layer)] = torch.randn(32, 16, generator=generator) * 0.5
-    save_file(
-        {n: t.to(dtype).contiguous() for n, t in tensors.items()}, tmp_path / "model.safetensors"
-    )
-
+    base = save_released_model(tmp_path, special=special, dtype=dtype)
     model = ParaThinker.from_pretrained(tmp_path, dtype="float32")
     assert model.max_paths == 8
     assert model.config.max_context == 131072

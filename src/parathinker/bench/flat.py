@@ -12,7 +12,7 @@ from parathinker.bench.machine import synchronize
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
 from parathinker.engine.kv_pool import KVPool
 from parathinker.engine.runner import Runner
-from parathinker.parathinker import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from parathinker.loading import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 
 
 class FlatRun:

@@ -13,7 +13,7 @@ from parathinker.cli import measuring as m
 
 if TYPE_CHECKING:
     from parathinker.diagnostics.findings import Findings
-    from parathinker.evaluation.run import Watch
+    from parathinker.evaluation.models import Watch
 
 diagnose = typer.Typer(no_args_is_help=True)
 

@@ -41,7 +41,8 @@ def run(
         m.option(
             "With spaces or semicolons where a method has options, else with commas: sequential, "
             "majority, confidence, short, best, reprefill, tree, parallel, flat-positions, "
-            "withheld, shuffled; options as parallel:termination=last-finish. "
+            "withheld, shuffled; options as parallel:termination=last-finish, another model as "
+            "sequential:model=FOLDER. "
             "[default: sequential,majority,parallel]"
         ),
     ] = None,
@@ -74,6 +75,7 @@ def run(
     Examples:
       parathinker eval --limit 100 --budget 256 --summary-tokens 32 -o runs/tiny
       parathinker eval --model M --benchmark aime24,math500 --paths 1,8 --samples 16 -o runs/paper
+      parathinker eval --model M --methods "parallel majority:model=BASE" --paths 8 -o runs/paper
       parathinker eval report runs/tiny
     """
     if context.invoked_subcommand is not None:

@@ -16,8 +16,8 @@ from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.evaluation.lab import Case, Lab
 from parathinker.evaluation.methods.summing import FlatPositions, Parallel, Reprefill
+from parathinker.evaluation.models import Watch, model_identity
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
-from parathinker.evaluation.run import Watch, model_identity
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.tables import percent

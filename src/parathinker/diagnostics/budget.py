@@ -14,8 +14,8 @@ from parathinker.diagnostics.lines import apart, doubling_axis, line, percent_ax
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import UsageError
 from parathinker.evaluation.lab import Case
+from parathinker.evaluation.models import Watch
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
-from parathinker.evaluation.run import Watch
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.tables import percent

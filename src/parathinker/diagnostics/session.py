@@ -18,7 +18,8 @@ from parathinker.errors import UsageError
 from parathinker.evaluation import benchmarks
 from parathinker.evaluation.benchmarks import Benchmark, Selection
 from parathinker.evaluation.lab import IN_FLIGHT, Case, Lab, Sampling
-from parathinker.evaluation.run import Watch, agree, check_budget, model_identity
+from parathinker.evaluation.models import Watch, check_budget, model_identity
+from parathinker.evaluation.run import agree
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.store import RunStore
 from parathinker.scoring import ScoringPool

@@ -23,8 +23,8 @@ from parathinker.errors import UsageError
 from parathinker.evaluation.generations import CUT, STOP, end_of_thinking
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods.summing import Parallel
+from parathinker.evaluation.models import Watch
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
-from parathinker.evaluation.run import Watch
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.tables import percent

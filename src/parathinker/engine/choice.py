@@ -23,7 +23,7 @@ class Choice:
     """
 
     def __init__(
-        self, request: EngineRequest, control: ControlTokens, banned: frozenset[int]
+        self, request: EngineRequest, control: ControlTokens | None, banned: frozenset[int]
     ) -> None:
         self._request, self._control, self._banned = request, control, banned
         self._random: dict[tuple[int, int], random.Random] = {}
@@ -58,18 +58,26 @@ class Choice:
         early = len(segment.token_ids) - behind + 1 < limits.min_tokens
         key = segment.thought_id, early
         if key not in self._bans:
-            control = self._control
-            closing = control.closes[segment.thought_id - 1] if path else control.summary_close
-            banned: Iterable[int] = self._banned - {closing}
+            closing = self._closing(segment)
+            banned: Iterable[int] = self._banned - closing
             if early:
-                replaced = {closing} if path and r.continuation else set()
-                banned = {*banned, closing, *r.end_ids} - replaced
+                replaced = r.end_ids if r.plain else closing if path else frozenset()
+                banned = {*banned, *closing, *r.end_ids} - (replaced if r.continuation else set())
             self._bans[key] = LogitEdits.ban(sorted(banned))
         return self._bans[key]
 
+    def _closing(self, segment: LiveSegment) -> frozenset[int]:
+        """The control token that the segment may hold; plain text has none."""
+        if self._request.plain:
+            return frozenset()
+        assert self._control is not None
+        if segment.kind is Kind.PATH:
+            return frozenset((self._control.closes[segment.thought_id - 1],))
+        return frozenset((self._control.summary_close,))
+
     def _penalised(self, segment: LiveSegment, bans: LogitEdits) -> LogitEdits:
         penalties = self._request.penalties
-        counts = Counter(segment.token_ids)
+        counts = Counter(segment.token_ids[segment.lent :])
         tokens = sorted((self._prompts | counts.keys()).difference(bans.tokens_N.tolist()))
         times = np.array([counts[token] for token in tokens], np.float32)
         return LogitEdits(

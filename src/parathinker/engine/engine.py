@@ -89,13 +89,14 @@ class Engine:
     """Runs requests on one runner; any number at once, in any phase, in one forward a step.
 
     Args:
+        control: None where the model has none; then it takes plain requests only.
         banned: tokens that no segment may hold, but for its own closing token.
     """
 
     def __init__(
         self,
         runner: Runner,
-        control: ControlTokens,
+        control: ControlTokens | None,
         banned: frozenset[int],
         options: EngineOptions,
     ) -> None:
@@ -147,9 +148,9 @@ class Engine:
         if needed > self._pool.blocks:
             block = self._pool.bytes_per_token * BLOCK_TOKENS
             raise CapacityError(
-                f"this request may need {_size(needed * block)} of KV memory "
-                f"({len(request.thought_ids)} paths of up to {request.path.max_tokens} tokens, a "
-                f"prompt of {len(request.prompt)}, {_size(self._pool.bytes_per_token)} a token), "
+                f"this request may need {_size(needed * block)} of KV memory ("
+                f"{len(request.thought_ids) or 1} paths of up to {request.path.max_tokens} tokens, "
+                f"a prompt of {len(request.prompt)}, {_size(self._pool.bytes_per_token)} a token), "
                 f"and kv_cache_memory is {_size(self._pool.blocks * block)}; ask for fewer paths "
                 "or a smaller max_path_tokens, or give the engine more memory"
             )
@@ -332,10 +333,10 @@ class Engine:
     def _advance(self, job: Job, chosen: Sequence[Sampled]) -> None:
         sink = self._sinks[job.arrival]
         try:
-            growing = job.running.growing
-            for segment, one in zip(growing, chosen, strict=True):
+            for segment, one in zip(job.running.growing, chosen, strict=True):
                 if not one.sound:
-                    where = f"path {segment.thought_id}" if segment.thought_id else "the summary"
+                    text = "the text" if job.running.request.plain else "the summary"
+                    where = f"path {segment.thought_id}" if segment.thought_id else text
                     raise NumericalError(
                         f"the model's logits are not finite at token "
                         f"{len(segment.token_ids)} of {where}: its weights are damaged, or its "

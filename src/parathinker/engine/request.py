@@ -85,13 +85,16 @@ class EngineRequest:
     path_prefixes: tuple[Tokens, ...] = ()
     """What each path begins with behind its opening token; none for all if empty."""
     continuation: Tokens = ()
-    """Written in place of a path's end that comes too early; if empty, early ends are banned."""
+    """Written in place of an end of a path, or of plain text, that comes too early; if empty, early
+    ends are banned."""
     penalties: Penalties = field(default_factory=Penalties)
     end_ids: frozenset[int] = frozenset()
     """The tokenizer's end-of-sequence tokens and the request's own; they end a segment like its
     closing token."""
     stop: Callable[[Sequence[int]], bool] | None = None
     """Whether the last token of what a segment wrote completes one of the request's stop texts."""
+    summary_stop: Callable[[Sequence[int]], bool] | None = None
+    """The same for texts that end a summary only."""
     rounds: int = 1
     auto: AutoWidth | None = None
     history: tuple[PastTurn, ...] = ()
@@ -100,11 +103,14 @@ class EngineRequest:
     """What each path says between its opening and closing token; such a request only sums up."""
     layout: Layout = Layout.PARALLEL
     """Of given paths; paths that are thought are always parallel."""
+    plain: bool = False
+    """Nothing is thought: the text goes on from the prompt as any causal language model has it,
+    and ends at ``end_ids``. It grows by ``summary``; ``continuation`` stands in for its end."""
 
 
 @dataclass(frozen=True)
 class TokenEvent:
-    """A token joined a segment; thought id 0 is the summary."""
+    """A token joined a segment; thought id 0 is the summary, or plain text."""
 
     round: int
     thought_id: int

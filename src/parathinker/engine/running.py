@@ -5,6 +5,9 @@ chosen for each growing one. Prefill, forced text, decoding, paths that were giv
 anew what memory had lost are all the same: tokens that are known but have no keys and values yet.
 Whatever ends a path, its last token is its ``</think i>``, which is computed together with the
 summary's forced beginning, in one forward.
+
+Plain text is a summary of no paths, and the prompt's last token is what it is forced to begin with:
+so there is always a token whose logits say how a segment goes on.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class RunningRequest:
     """The course of a request; :meth:`accept` takes it one token further."""
 
     def __init__(
-        self, request: EngineRequest, control: ControlTokens, banned: frozenset[int]
+        self, request: EngineRequest, control: ControlTokens | None, banned: frozenset[int]
     ) -> None:
         self.request = request
         self.graph = ThoughtGraph(flat_positions=request.layout is Layout.FLAT_POSITIONS)
@@ -58,18 +61,24 @@ class RunningRequest:
         parents: tuple[int, ...] = ()
         for turn in request.history:
             parents = self._add_past(turn, parents)
-        self.prompt = self._add(Kind.PROMPT, 0, request.prompt, parents)
+        read = request.prompt[:-1] if request.plain else request.prompt
+        self.prompt = self._add(Kind.PROMPT, 0, read, parents)
         self._open_round()
 
     # -- the graph grows ------------------------------------------------------------------------
 
     def _add(
-        self, kind: Kind, thought_id: int, tokens: Sequence[int], parents: Sequence[int]
+        self,
+        kind: Kind,
+        thought_id: int,
+        tokens: Sequence[int],
+        parents: Sequence[int],
+        lent: int = 0,
     ) -> LiveSegment:
         index = self.graph.add(kind, len(tokens), parents, thought_id)
         start = self.graph.start(index)
         segment = LiveSegment(
-            index, kind, thought_id, len(self.rounds), start, list(tokens), len(tokens)
+            index, kind, thought_id, len(self.rounds), start, list(tokens), len(tokens), lent
         )
         self.segments.append(segment)
         return segment
@@ -84,13 +93,15 @@ class RunningRequest:
     def _open_round(self) -> None:
         r = self.request
         self.rounds.append(Round())
+        if r.plain:
+            self._open_summary()
+            return
         if r.given_paths is None:
             self._open_paths(r.auto.wave if r.auto else len(r.thought_ids))
             return
         parent = self._round_parent()
         for thought_id, body in zip(r.thought_ids, r.given_paths, strict=True):
-            opening, closing = self._control.opens[thought_id - 1], self._closing(thought_id)
-            tokens = [opening, *body, closing]
+            tokens = [self._opening(thought_id), *body, self._closing(thought_id)]
             path = self._add(Kind.PATH, thought_id, tokens, [parent.index])
             path.finish_reason = STOP
             self.rounds[-1].paths.append(path)
@@ -103,16 +114,20 @@ class RunningRequest:
         r, now = self.request, self.rounds[-1]
         for thought_id in r.thought_ids[len(now.paths) :][:count]:
             prefix = r.path_prefixes[len(now.paths)] if r.path_prefixes else ()
-            tokens = [self._control.opens[thought_id - 1], *prefix]
+            tokens = [self._opening(thought_id), *prefix]
             path = self._add(Kind.PATH, thought_id, tokens, [self._round_parent().index])
             now.paths.append(path)
             self.growing = (*self.growing, path)
 
     def _open_summary(self) -> None:
-        forced = [self._control.summary_open, *self.request.summary_prefix]
-        now = self.rounds[-1]
+        r, now = self.request, self.rounds[-1]
         parents = [self._round_parent().index, *(path.index for path in now.paths)]
-        now.summary = self._add(Kind.SUMMARY, 0, forced, parents)
+        if r.plain:
+            now.summary = self._add(Kind.SUMMARY, 0, r.prompt[-1:], parents, lent=1)
+        else:
+            assert self._control is not None
+            forced = [self._control.summary_open, *r.summary_prefix]
+            now.summary = self._add(Kind.SUMMARY, 0, forced, parents)
         self.growing = (now.summary,)
 
     def _round_parent(self) -> LiveSegment:
@@ -213,14 +228,19 @@ class RunningRequest:
             now = time.perf_counter()
             # With given paths, prefill and thinking were this one forward.
             self.marks = {"prefilled": now, "thought": now, **self.marks, "summary_token": now}
-        summary.append(chosen.token, chosen.logprob, chosen.likeliest)
-        limit, written = self.request.summary, len(summary.token_ids) - summary.forced
-        if chosen.token == self._control.summary_close or self._ends(summary):
-            summary.finish_reason = STOP
-        elif written >= limit.max_tokens:
-            summary.finish_reason = LENGTH
+        r, limit = self.request, self.request.summary
+        written = len(summary.token_ids) - summary.forced
+        if r.plain and r.continuation and self._too_early(chosen.token, written):
+            for token in r.continuation[: limit.max_tokens - written]:
+                summary.append(token, None)
+        else:
+            summary.append(chosen.token, chosen.logprob, chosen.likeliest)
+            closed = self._control is not None and chosen.token == self._control.summary_close
+            summary.finish_reason = STOP if closed or self._ends(summary) else None
         if summary.finish_reason is None:
-            return
+            if len(summary.token_ids) - summary.forced < limit.max_tokens:
+                return
+            summary.finish_reason = LENGTH
         self._settle(summary)
         self.marks["done"] = time.perf_counter()
         self.growing = ()
@@ -236,6 +256,10 @@ class RunningRequest:
         known = self.graph.segments[segment.index].length
         self.graph.extend(segment.index, len(segment.token_ids) - known)
 
+    def _too_early(self, token: int, written: int) -> bool:
+        """Whether plain text would end with this token before it may."""
+        return token in self.request.end_ids and written + 1 < self.request.summary.min_tokens
+
     def _ends(self, segment: LiveSegment) -> bool:
         """Whether what the model wrote asks for the segment's end."""
         limit = self.request.path if segment.kind is Kind.PATH else self.request.summary
@@ -244,8 +268,16 @@ class RunningRequest:
             return False
         if segment.token_ids[-1] in self.request.end_ids:
             return True
-        stop = self.request.stop
-        return stop is not None and stop(segment.token_ids[segment.forced :])
+        stops = [self.request.stop]
+        if segment.kind is Kind.SUMMARY:
+            stops.append(self.request.summary_stop)
+        written = segment.token_ids[segment.forced :]
+        return any(stop is not None and stop(written) for stop in stops)
+
+    def _opening(self, thought_id: int) -> int:
+        assert self._control is not None
+        return self._control.opens[thought_id - 1]
 
     def _closing(self, thought_id: int) -> int:
+        assert self._control is not None
         return self._control.closes[thought_id - 1]

@@ -27,8 +27,8 @@ class Job:
 
     @property
     def rows(self) -> int:
-        """Paths that it may grow side by side."""
-        return len(self.running.request.thought_ids)
+        """Paths that it may grow side by side; plain text counts as one."""
+        return max(1, len(self.running.request.thought_ids))
 
 
 class Scheduler:

@@ -29,6 +29,8 @@ class LiveSegment:
     token_ids: list[int]
     forced: int = 0
     """Tokens at the beginning that the model did not choose."""
+    lent: int = 0
+    """Tokens at the beginning that are the prompt's, and no news to anyone."""
     logprobs: list[float | None] = field(default_factory=list)
     likeliest: list[Likeliest] = field(default_factory=list)
     """At each token, what else was likely; empty where that was not asked for."""
@@ -43,6 +45,7 @@ class LiveSegment:
     def __post_init__(self) -> None:
         self.logprobs = [None] * len(self.token_ids)
         self.likeliest = [()] * len(self.token_ids)
+        self._announced = self.lent
 
     @property
     def pending(self) -> int:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from parathinker import Answer, ParaThinker, PathEnd, ThinkingParams
 from parathinker.data.schema import Question
@@ -27,16 +27,24 @@ from parathinker.evaluation.generations import (
     key_of,
     shortened,
 )
+from parathinker.evaluation.keeping import Forgetful, Kept
 from parathinker.scoring import ScoringPool
 from parathinker.scoring.extract import as_number, plain
 
 LIKELIEST = 20
 """Tokens whose log-probabilities make a token's confidence, as DeepConf takes them."""
+WAIT = "\nWait"
+"""What a chain that is forced to go on writes where it would have ended (arXiv 2501.19393)."""
 IN_FLIGHT = 32
 """Requests at once."""
-_GROUP_SEEDS, _STEP_SEEDS = 1_000_000_007, 1_000_003
+GROUP_SEEDS, _STEP_SEEDS = 1_000_000_007, 1_000_003
 """Between the seeds of groups, where there are more paths than the model has control tokens, and
 of the steps of one chain: each has randomness of its own."""
+
+
+_NEWER = ("summary_stop",)
+"""Parameters that are younger than some runs: left at their defaults they have no part in a name,
+so that what those runs made is found."""
 
 
 @dataclass(frozen=True)
@@ -82,36 +90,15 @@ class Sampling:
     """Whether the confidence of sampled paths' tokens is kept."""
 
 
-class Kept(Protocol):
-    """What remembers what was written; a :class:`~parathinker.evaluation.store.RunStore`."""
-
-    def generation(self, key: str) -> Generation | None: ...
-
-    def add_generation(self, made: Generation, kind: str, question_id: str) -> None: ...
-
-    def score(self, question_id: str, text: str) -> float | None: ...
-
-    def add_score(self, question_id: str, text: str, score: float, note: str) -> None: ...
-
-
-class Forgetful:
-    """Remembers nothing, and calls every answer wrong: for timing what a method really does."""
-
-    def generation(self, key: str) -> Generation | None:
-        return None
-
-    def add_generation(self, made: Generation, kind: str, question_id: str) -> None:
-        pass
-
-    def score(self, question_id: str, text: str) -> float | None:
-        return 0.0
-
-    def add_score(self, question_id: str, text: str, score: float, note: str) -> None:
-        pass
-
-
 class Lab:
-    """One model's writing for the methods of a run."""
+    """One model's writing for the methods of a run.
+
+    Args:
+        store: where it is kept; one store may serve the labs of several models.
+    """
+
+    thinks: ClassVar[bool] = True
+    """Whether the model has control tokens, and can think natively."""
 
     def __init__(
         self, model: ParaThinker, sampling: Sampling, store: Kept, scoring: ScoringPool | None
@@ -124,6 +111,16 @@ class Lab:
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def name(self) -> str:
+        """The model's name for people."""
+        return self._how.model.partition(" ")[0]
+
+    def alone(self, width: int, confidences: bool) -> Lab:
+        """The same model for the clock: nothing is remembered, and only so many paths sampled."""
+        how = dataclasses.replace(self._how, widest=width, confidences=confidences)
+        return type(self)(self.model, how, Forgetful(), None)
 
     @property
     def max_paths(self) -> int:
@@ -147,7 +144,7 @@ class Lab:
         """Sampled paths from the ``first`` on, as many as the model thinks along at once."""
         wanted = min(self.max_paths, case.width - first)
         params = self._params(
-            case.seed + _GROUP_SEEDS * (first // self.max_paths),
+            case.seed + GROUP_SEEDS * (first // self.max_paths),
             paths=min(self.max_paths, max(self._how.widest, case.width) - first),
             max_path_tokens=self._how.budget - 1,
             termination="last-finish",
@@ -179,7 +176,7 @@ class Lab:
         key = self._key("chain", case, params, forced=forced)
         params = dataclasses.replace(params, max_path_tokens=most - 1)
         if forced:
-            params = dataclasses.replace(params, min_path_tokens=most - 1, continuation="\nWait")
+            params = dataclasses.replace(params, min_path_tokens=most - 1, continuation=WAIT)
 
         def enough(made: Generation) -> bool:
             chain = made.segments[0]
@@ -329,13 +326,11 @@ class Lab:
         return limit
 
     def _key(self, kind: str, case: Case, params: ThinkingParams, **more: Any) -> str:
-        return key_of(
-            kind,
-            model=self._how.model,
-            prompt=case.prompt,
-            params=dataclasses.asdict(params),
-            **more,
-        )
+        determined = dataclasses.asdict(params)
+        for name in _NEWER:
+            if determined[name] == getattr(ThinkingParams, name):
+                del determined[name]
+        return key_of(kind, model=self._how.model, prompt=case.prompt, params=determined, **more)
 
     async def _thought(
         self,

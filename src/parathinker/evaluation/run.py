@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import itertools
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from parathinker import ParaThinker
 from parathinker.errors import ParaThinkerError, UsageError
 from parathinker.evaluation import benchmarks
 from parathinker.evaluation.benchmarks import Benchmark, Selection
-from parathinker.evaluation.lab import IN_FLIGHT, Case, Forgetful, Lab, Sampling
+from parathinker.evaluation.lab import IN_FLIGHT, Case, Lab
 from parathinker.evaluation.methods import Method, parse_method
+from parathinker.evaluation.models import Watch, longest_prompt, model_identity, open_labs
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.store import Cell, RunStore
-from parathinker.modeling.folders import resolve_model
 from parathinker.scoring import ScoringPool, scorer_version
 
-Watch = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+_OTHERS = "other models"
+_NO_OTHERS: Mapping[str, str] = MappingProxyType({})
 AT_ONCE = 4 * IN_FLIGHT
 """Answers that are worked on at once; most wait for the same few generations."""
-_HASHED = 2**20
 
 
 class BudgetError(ParaThinkerError):
@@ -48,6 +45,8 @@ class Task:
     method: Method
     case: Case
     replicate: int
+    lab: Lab
+    """Of the model that the method asks."""
 
     @property
     def cell(self) -> Cell:
@@ -74,42 +73,33 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
     selection = Selection(settings.limit, settings.seed, settings.task_options)
     loaded = [benchmarks.load(name, selection, settings.prompt) for name in settings.benchmarks]
     with RunStore(folder, write=True) as store, ScoringPool() as scoring:
+        names = dict.fromkeys(method.model for method in methods)
         identity = model_identity(settings.model)
-        compare_settings(store, settings, identity)  # before a model is loaded for nothing
-        watch("loading the model", 0, 1)
-        with ParaThinker.from_pretrained(
-            settings.model, settings.device, weights=settings.weights
-        ) as model:
-            watch("loading the model", 1, 1)
-            check_budget(settings, model, loaded)
-            sampling = Sampling(
-                identity,
-                settings.budget,
-                max(settings.paths),
-                settings.temperature,
-                settings.top_p,
-            )
+        others = {name: model_identity(name) for name in names if name}
+        compare_settings(store, settings, identity, others)  # before a model is loaded for nothing
+        with open_labs(settings, {"": identity, **others}, loaded, store, scoring, watch) as labs:
             left_out: list[str] = []
-            lab = Lab(model, sampling, store, scoring)
-            try:
-                tasks = list(plan(settings, loaded, methods, lab, left_out))
-                agree(store, settings, identity)
-                for benchmark in loaded:
-                    store.take_questions(benchmark.name, benchmark.questions)
-                store.note("left out", left_out)
-                asyncio.run(_work(tasks, lab, store, watch))
-                asyncio.run(_time(settings, tasks, sampling, model, store, watch))
-            finally:
-                lab.close()
+            tasks = list(plan(settings, loaded, methods, labs, left_out))
+            agree(store, settings, identity, others)
+            for benchmark in loaded:
+                store.take_questions(benchmark.name, benchmark.questions)
+            store.note("left out", left_out)
+            asyncio.run(_work(tasks, store, watch))
+            asyncio.run(_time(settings, tasks, store, watch))
             store.note("finished", time.time())
     return left_out
 
 
-def compare_settings(store: RunStore, settings: EvalSettings, identity: str) -> None:
+def compare_settings(
+    store: RunStore, settings: EvalSettings, identity: str, others: Mapping[str, str] = _NO_OTHERS
+) -> None:
     """Compare what the run is to be with what it was.
 
+    Args:
+        others: identities of the models that methods name.
+
     Raises:
-        UsageError: the folder was begun with other settings, or the model has changed since.
+        UsageError: the folder was begun with other settings, or a model has changed since.
     """
     before = store.fact("settings")
     if before is None:
@@ -117,6 +107,12 @@ def compare_settings(store: RunStore, settings: EvalSettings, identity: str) -> 
     differences = EvalSettings.from_mapping(before).differences(settings)
     if store.fact("model") != identity:
         differences.append(f"model: {store.fact('model')} there, {identity} now")
+    known = store.fact(_OTHERS) or {}
+    differences += [
+        f"model={name}: {known[name]} there, {now} now"
+        for name, now in others.items()
+        if known.get(name, now) != now
+    ]
     if store.fact("scorer") != scorer_version():
         differences.append(f"scorer: {store.fact('scorer')!r} there, {scorer_version()!r} now")
     if differences:
@@ -126,55 +122,41 @@ def compare_settings(store: RunStore, settings: EvalSettings, identity: str) -> 
         )
 
 
-def agree(store: RunStore, settings: EvalSettings, identity: str) -> None:
+def agree(
+    store: RunStore, settings: EvalSettings, identity: str, others: Mapping[str, str] = _NO_OTHERS
+) -> None:
     """Note what the run is, if it is what it was.
 
     Raises:
         UsageError: as :func:`compare_settings`.
     """
-    compare_settings(store, settings, identity)
+    compare_settings(store, settings, identity, others)
     runs = store.fact("runs") or []
     began = {"began": time.time(), "settings": settings.to_dict(), **surroundings()}
     store.note("settings", settings.to_dict())
     store.note("model", identity)
+    if others:
+        store.note(_OTHERS, {**(store.fact(_OTHERS) or {}), **others})
     store.note("scorer", scorer_version())
     store.note("runs", [*runs, began])
-
-
-def check_budget(settings: EvalSettings, model: ParaThinker, loaded: Sequence[Benchmark]) -> None:
-    """Raise UsageError where a budget is too small for any question, or too large for the model."""
-    for benchmark in loaded:
-        longest = max(model.prompt_tokens(benchmark.ask(q)) for q in benchmark.questions)
-        if settings.budget < longest:
-            raise UsageError(
-                f"budget {settings.budget} is smaller than a prompt of {benchmark.name}, "
-                f"{longest} tokens; thinking takes more than reading"
-            )
-        room = model.config.max_context - longest - settings.summary_tokens
-        if settings.budget > room:
-            raise UsageError(
-                f"budget {settings.budget} does not fit: beside a prompt of {longest} tokens "
-                f"({benchmark.name}) and a summary this model's context of "
-                f"{model.config.max_context} leaves {room}"
-            )
 
 
 def plan(
     settings: EvalSettings,
     loaded: Sequence[Benchmark],
     methods: Sequence[Method],
-    lab: Lab,
+    labs: Mapping[str, Lab],
     left_out: list[str],
 ) -> Iterator[Task]:
     """All there is to do, question by question; ``left_out`` learns what cannot be done, wholly or
     in part."""
     possible: dict[str, list[tuple[Method, int]]] = {}
     for benchmark in loaded:
-        # The longest prompt leaves the least room.
-        lengths = [lab.model.prompt_tokens(benchmark.ask(one)) for one in benchmark.questions]
-        longest = lengths.index(max(lengths))
+        longest = {name: longest_prompt(lab.model, benchmark)[0] for name, lab in labs.items()}
         for method, width in itertools.product(methods, settings.paths):
-            case = _case(settings, benchmark, longest, 0, width)
+            lab = labs[method.model]
+            # The longest prompt leaves the least room.
+            case = _case(settings, benchmark, longest[method.model], 0, width)
             try:
                 method.check(case, lab)
                 possible.setdefault(benchmark.name, []).append((method, width))
@@ -190,7 +172,7 @@ def plan(
             for index in range(len(benchmark.questions)):
                 for method, width in possible.get(benchmark.name, ()):
                     case = _case(settings, benchmark, index, replicate, width)
-                    yield Task(benchmark.name, method, case, replicate)
+                    yield Task(benchmark.name, method, case, replicate, labs[method.model])
 
 
 def _case(
@@ -213,7 +195,7 @@ def _case(
     return one(index, None if alone else one(index - 1 if index else 1, None))
 
 
-async def _work(tasks: Sequence[Task], lab: Lab, store: RunStore, watch: Watch) -> None:
+async def _work(tasks: Sequence[Task], store: RunStore, watch: Watch) -> None:
     """Answer whatever has not been answered, several questions at once."""
     waiting = [task for task in tasks if not store.has_outcome(task.cell)]
     done, total = len(tasks) - len(waiting), len(tasks)
@@ -223,7 +205,7 @@ async def _work(tasks: Sequence[Task], lab: Lab, store: RunStore, watch: Watch) 
     async def worker() -> None:
         nonlocal done
         for task in upcoming:
-            outcome = await task.method.answer(task.case, lab)
+            outcome = await task.method.answer(task.case, task.lab)
             if outcome.tokens > task.case.tokens:
                 raise BudgetError(
                     f"{task.method.label} generated {outcome.tokens} tokens at a budget of "
@@ -243,12 +225,7 @@ async def _work(tasks: Sequence[Task], lab: Lab, store: RunStore, watch: Watch) 
 
 
 async def _time(
-    settings: EvalSettings,
-    tasks: Sequence[Task],
-    sampling: Sampling,
-    model: ParaThinker,
-    store: RunStore,
-    watch: Watch,
+    settings: EvalSettings, tasks: Sequence[Task], store: RunStore, watch: Watch
 ) -> None:
     """Time some answers one by one, with nothing remembered and nothing else running."""
     by_cell: dict[tuple[str, str, int], list[Task]] = {}
@@ -261,41 +238,21 @@ async def _time(
     if not todo:
         return
     # The first use of a model costs more than any later one.
-    for done, task in enumerate([todo[0], *todo]):
-        watch("latencies", max(0, done - 1), len(todo))
+    first = {task.method.model: task for task in reversed(todo)}
+    for done, task in enumerate([*first.values(), *todo], -len(first)):
+        watch("latencies", max(0, done), len(todo))
         # Only as many paths as this width has, and only what this method asks of them.
-        own = dataclasses.replace(
-            sampling, widest=task.case.width, confidences=task.method.uses_confidences
-        )
-        lab = Lab(model, own, Forgetful(), None)
+        lab = task.lab.alone(task.case.width, task.method.uses_confidences)
         try:
-            model.forget_prefixes()
+            lab.model.forget_prefixes()
             began = time.perf_counter()
             await task.method.run_alone(task.case, lab)
             seconds = time.perf_counter() - began
         finally:
             lab.close()
-        if done:
+        if done >= 0:
             store.add_latency(task.cell, seconds)
     watch("latencies", len(todo), len(todo))
-
-
-def model_identity(name: str) -> str:
-    """A model's name for people and a digest of its files, so that another is told apart."""
-    folder = resolve_model(name)
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in (".safetensors", ".json", ".jinja"):
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as data:
-            # All of the small files, both ends of the large ones.
-            digest.update(data.read(_HASHED))
-            data.seek(max(0, size - _HASHED))
-            digest.update(data.read(_HASHED))
-    shown = Path(name).resolve().name if Path(name).is_dir() else name
-    return f"{shown} {digest.hexdigest()[:16]}"
 
 
 def surroundings() -> dict[str, Any]:

@@ -95,10 +95,14 @@ class Results:
         return [self._row(key) for key in self.keys() if self.outcomes(key)]
 
     def paired(self, references: Sequence[str] = REFERENCES) -> list[Paired]:
-        """Every method against each of the references, where both answered the same questions."""
+        """Every method against each of the references, where both answered the same questions.
+
+        The references' methods done with other models are references, too.
+        """
         found = []
+        others = [method for _, method, _ in self.keys() if _of_another_model(method, references)]
         for benchmark, method, width in self.keys():
-            for reference in references:
+            for reference in dict.fromkeys((*references, *others)):
                 if method == reference or (benchmark, reference, width) not in self._outcomes:
                     continue
                 one = self.outcomes((benchmark, method, width))
@@ -130,6 +134,11 @@ class Results:
             max(len(some) for some in by_question.values()),
             max(outcome.tokens for outcome in flat),
         )
+
+
+def _of_another_model(method: str, references: Sequence[str]) -> bool:
+    name, _, model = method.partition(":model=")
+    return name in references and bool(model) and "," not in model
 
 
 def percent(estimate_: Estimate) -> str:

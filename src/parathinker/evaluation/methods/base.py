@@ -23,6 +23,8 @@ class Method(ABC):
     """Whether it asks for the confidence of sampled tokens."""
     timed: ClassVar[bool] = True
     """Whether somebody would use it, so that its latency means something."""
+    model: str = ""
+    """Another model to do it with: an embedded one's name, a folder or a hub id."""
 
     @abstractmethod
     async def answer(self, case: Case, lab: Lab) -> Outcome:
@@ -33,8 +35,17 @@ class Method(ABC):
         await self.answer(case, lab)
 
     def check(self, case: Case, lab: Lab) -> None:
-        """Raise UsageError where the method cannot work at this width or budget."""
-        return
+        """Raise UsageError where the method cannot work with this model, width or budget."""
+        if self.native and not lab.thinks:
+            raise UsageError(
+                f"{self.label}: {lab.name} has no control tokens, so it cannot think in parallel; "
+                "sequential, majority, confidence, short and best work with it"
+            )
+
+    @property
+    def native(self) -> bool:
+        """Whether it takes a model with control tokens."""
+        return True
 
     def remark(self, case: Case, lab: Lab) -> str | None:
         """What there is to know about the method at this width and budget, if anything."""

@@ -24,7 +24,12 @@ class Sequential(Method):
     summary: bool = False
     """The model's own summary of the chain gives the answer, at the cost of its tokens."""
 
+    @property
+    def native(self) -> bool:
+        return self.summary
+
     def check(self, case: Case, lab: Lab) -> None:
+        super().check(case, lab)
         if self.summary:
             lab.summary_limit(case)
         if self._tokens(case, lab) < 2:

@@ -35,6 +35,7 @@ class Parallel(Method):
             )
 
     def check(self, case: Case, lab: Lab) -> None:
+        super().check(case, lab)
         if case.width > lab.max_paths:
             raise UsageError(
                 f"{self.name}: a width of {case.width} is more than this model's "

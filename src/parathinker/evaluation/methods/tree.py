@@ -94,6 +94,7 @@ class Tree(Method):
             )
 
     def check(self, case: Case, lab: Lab) -> None:
+        super().check(case, lab)
         if self._step(case, lab, 0, 0, 0) < _LEAST_STEP:
             raise UsageError(
                 f"{self.label}: a budget of {case.width} × {case.budget} tokens is too small for "

@@ -43,6 +43,10 @@ class Majority(Method):
 
     name: ClassVar[str] = "majority"
 
+    @property
+    def native(self) -> bool:
+        return False
+
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await lab.paths(case)
         return await elect(case, lab, self.weighed(ballots(case.question, paths)), paths, keys)
@@ -114,6 +118,10 @@ class Best(Method):
     """The best path by the task's own scorer: what a perfect verifier would choose. A ceiling."""
 
     name: ClassVar[str] = "best"
+
+    @property
+    def native(self) -> bool:
+        return False
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await lab.paths(case)

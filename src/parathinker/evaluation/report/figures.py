@@ -24,6 +24,7 @@ from parathinker.evaluation.report.strokes import (
     mark_break,
     nudge,
     percent_axis,
+    shown_name,
     style_of,
 )
 from parathinker.params import TERMINATIONS
@@ -167,7 +168,7 @@ def _accuracy_budget(figure: Figure, standing: Standing) -> None:
         for i, method in enumerate(methods):
             rows = standing.of(method)
             x = [row.budget * nudge(i, len(methods)) for row in rows]
-            label = method if axes is panels[0] else None
+            label = shown_name(method) if axes is panels[0] else None
             accuracy_line(axes, x, rows, label, style_of(method, methods))
         percent_axis(axes, band, 6 if axes is panels[0] else 3)
         add_grid(axes, "y")
@@ -208,7 +209,7 @@ def _accuracy_paths(figure: Figure, standing: Standing) -> None:
         log_x(axes, standing.widths)
         inside = all(upper[0] <= 100 * row.accuracy.mean <= upper[1] for row in shown)
         percent_axis(axes, upper if inside else whole)
-        axes.set_title(method.replace(":", "\n", 1))
+        axes.set_title(shown_name(method).replace(":", "\n", 1))
         add_grid(axes, "y")
     figure.supxlabel("paths P; dashed and grey: majority", fontsize=10)
     figure.supylabel("accuracy, %", fontsize=10)
@@ -246,7 +247,7 @@ def _points(
             colour, marker, _ = style_of(method, methods)
             error = [[below], [above]]
             axes.errorbar(value, i, xerr=error, color=colour, marker=marker, capsize=3)
-    axes.set_yticks(range(len(methods)), methods)
+    axes.set_yticks(range(len(methods)), [shown_name(method) for method in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)
     add_grid(axes, "x")
     return axes
@@ -256,7 +257,8 @@ def _latency_paths(figure: Figure, standing: Standing) -> None:
     axes = figure.subplots()
     methods = _compared(standing)
     for i, method in enumerate(methods):
-        latency_line(axes, standing, method, method, style_of(method, methods), i, len(methods))
+        style = style_of(method, methods)
+        latency_line(axes, standing, method, shown_name(method), style, i, len(methods))
     log_x(axes, standing.widths)
     log_y(axes)
     axes.set_xlabel("paths P; budget P × B for all methods")
@@ -327,6 +329,6 @@ def _terminations(standing: Standing) -> Mapping[str, str]:
     found = {}
     for label in standing.methods:
         method = method_of(label)
-        if type(method) is Parallel:
+        if type(method) is Parallel and not method.model:
             found[method.termination] = label
     return {name: found[name] for name in TERMINATIONS if name in found}

@@ -3,6 +3,7 @@ and axes that show all there is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,11 @@ def style_of(method: str, methods: Sequence[str]) -> Style:
     rest = [name for name in methods if name not in FIRST]
     free = STYLES[len(FIRST) :]
     return free[rest.index(method) % len(free)]
+
+
+def shown_name(method: str) -> str:
+    """A method's label as it fits into a figure: of a model's place, only the last part."""
+    return re.sub(r"model=[^,]*/", "model=", method)
 
 
 def nudge(i: int, count: int) -> float:
