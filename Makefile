@@ -11,12 +11,15 @@ BENCH ?= runs/bench
 SOAK ?= runs/soak
 CHAIN ?= runs/chain
 PAPER ?= runs/paper
+LOADTEST ?= runs/loadtest
 MINUTES ?= 30
 ARGS ?=
 
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE_TOOLS := web/node_modules/.package-lock.json
+OPENAI_JS := tests/e2e/openai_js/node_modules/.package-lock.json
 BASE := $(VENV)/.installed-base
 DEV := $(VENV)/.installed-dev
 # What the package is built from: a change to any of it installs again.
@@ -24,7 +27,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak clean
+.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -82,6 +85,26 @@ bench: $(DEV) ## Time the engine against its peers and the machine: tables and p
 soak: $(DEV) ## Half an hour of random load, cancellations and failures; report in runs/soak
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --report $(SOAK)/report.md
 
+page: $(PAGE_TOOLS) ## Build the page of `parathinker serve` from web/ into the package; needs node
+	npm --prefix web run build
+
+page-check: $(PAGE_TOOLS) ## Check that page: types, unit tests, and that the built files are up to date
+	npm --prefix web run build -- --logLevel warn --outDir ../build/page
+	npm --prefix web test
+	diff -r build/page src/parathinker/serving/page
+
+test-browser: $(DEV) ## Try the page in Chromium, as a user would
+	$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
+test-clients: $(DEV) $(OPENAI_JS) ## Try OpenAI's clients, Python's and npm's, on a server; needs node
+	$(BIN)/python -m pytest -k client tests/serving/test_server.py tests/e2e/test_openai_js.py $(ARGS)
+
+loadtest: $(DEV) ## 64 streaming clients for two minutes, figures in runs/loadtest; ARGS="--clients 8"
+	$(BIN)/python benchmarks/load_test.py --json $(LOADTEST)/figures.json $(ARGS)
+
+fuzz: $(DEV) ## Requests that the OpenAPI schema allows, and others, for some minutes: no 5xx
+	$(BIN)/python benchmarks/fuzz.py $(ARGS)
+
 clean: ## Delete caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -118,3 +141,9 @@ $(DEV): $(BUILT_FROM)
 	$(make_venv)
 	$(call pip_install,ParaThinker with its training and development tools: a few minutes the first time,.[dev])
 	@touch $(BASE) $@
+
+$(PAGE_TOOLS): web/package-lock.json
+	npm --prefix web ci --no-audit --no-fund
+
+$(OPENAI_JS): tests/e2e/openai_js/package-lock.json
+	npm --prefix tests/e2e/openai_js ci --no-audit --no-fund

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # The paper's comparison and diagnoses on the embedded model, on fresh problems of its task; then the
 # same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
-# on where it was stopped. Usage: scripts/paper_tables.sh [FOLDER]
+# on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
+# A model trained on the data alone joins where recipes/tiny-data-only.yaml has been run.
+# Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-runs/paper}
 bin=.venv/bin
 questions=${QUESTIONS:-500}
+data_only=${DATA_ONLY:-runs/tiny-data-only/model}
 chain=(--model tiny --benchmark products --budget 256)
 tiny=("${chain[@]}" --summary-tokens 32)
 
@@ -14,15 +17,35 @@ $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --out
   --methods "sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
+if [ -d "$data_only" ]; then # it thinks in one chain, so it is measured as one
+  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8 --output "$folder/tiny" \
+    --methods "sequential:summary=true,model=$data_only \
+    sequential:forced=true,summary=true,model=$data_only"
+fi
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 
 # The embedded model's paths have 137 tokens, which powers of two would step over.
 $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
   --budgets 64,128,136,137,140,160,192,256
-for what in tunnel-vision ablations diversity; do
+# One attempt behind each prefix: there are hundreds of wrong paths to take prefixes from.
+$bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --continuations 1 \
+  --output "$folder/tunnel-vision"
+for what in ablations diversity; do
   $bin/parathinker diagnose "$what" "${tiny[@]}" --limit "$questions" --output "$folder/$what"
 done
 
 $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
   --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --output "$folder/smollm2"
 $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
+
+if [ -n "${SHOW:-}" ]; then
+  mkdir -p docs/results
+  for part in tiny smollm2; do
+    sed 's#(figures/#(#' "$folder/$part-report/report.md" >"docs/results/$part.md"
+    cp "$folder/$part-report/figures/"*.png docs/results/
+  done
+  for what in budget tunnel-vision ablations diversity; do
+    cp "$folder/$what/report.md" "docs/results/$what.md"
+    cp "$folder/$what/"*.png docs/results/
+  done
+fi

@@ -122,6 +122,10 @@ class TerminalRun:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
     def finish(self, seconds: float = 60) -> int:
         """Read to the end; the exit code."""
         end = time.monotonic() + seconds

@@ -11,7 +11,7 @@ import pytest
 from parathinker import __version__
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = ["ask", "train", "data", "eval", "models", "bench", "doctor"]
+COMMANDS = ["ask", "chat", "serve", "train", "data", "eval", "models", "bench", "doctor"]
 
 
 def test_version(run: Run) -> None:

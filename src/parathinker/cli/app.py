@@ -11,11 +11,13 @@ from parathinker import __version__
 from parathinker.cli import INTERRUPTED
 from parathinker.cli.ask import ask
 from parathinker.cli.bench import bench
+from parathinker.cli.chat import chat
 from parathinker.cli.data import data
 from parathinker.cli.diagnose import diagnose
 from parathinker.cli.doctor import doctor
 from parathinker.cli.eval import evaluate
 from parathinker.cli.models import models
+from parathinker.cli.serve import serve
 from parathinker.cli.train import train
 
 
@@ -61,6 +63,8 @@ def root(
 
 
 app.command("ask")(ask)
+app.command("chat")(chat)
+app.command("serve")(serve)
 app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.command("train")(train)

@@ -87,11 +87,13 @@ def compare(
             (differences_Q,), np.mean, n_resamples=RESAMPLES, rng=generator
         ).confidence_interval
         low, high = float(interval.low), float(interval.high)
-    # A single question, its sign flipped, is as far from zero as before: p is 1.
-    if better + worse and len(differences_Q) > 1:
+    # A single difference, its sign flipped, is as far from zero as before: p is 1.
+    if better + worse > 1:
+        # Equal scores have no sign to flip; without them it is the same test, and much faster.
+        differ_Q = differences_Q != 0
         p_flipped = float(
             stats.permutation_test(
-                (one_Q, other_Q),
+                (one_Q[differ_Q], other_Q[differ_Q]),
                 lambda a, b, axis=-1: np.mean(a - b, axis=axis),
                 permutation_type="samples",
                 n_resamples=RESAMPLES,
