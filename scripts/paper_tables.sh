@@ -12,11 +12,12 @@ questions=${QUESTIONS:-500}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
 chain=(--model tiny --benchmark products --budget 256)
 tiny=("${chain[@]}" --summary-tokens 32)
-
-$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
-  --methods "sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
+methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
+
+$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
+  --methods "$methods"
 if [ -d "$data_only" ]; then # it thinks in one chain, so it is measured as one
   $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8 --output "$folder/tiny" \
     --methods "sequential:summary=true,model=$data_only \
@@ -35,13 +36,15 @@ for what in ablations diversity; do
 done
 
 $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
-  --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --output "$folder/smollm2"
+  --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
+  --output "$folder/smollm2"
 $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 
 if [ -n "${SHOW:-}" ]; then
   mkdir -p docs/results
   for part in tiny smollm2; do
-    sed 's#(figures/#(#' "$folder/$part-report/report.md" >"docs/results/$part.md"
+    # Where a model lies on this machine is nobody's business.
+    sed -e 's#(figures/#(#' -e 's#| model | .*/#| model | #' "$folder/$part-report/report.md" >"docs/results/$part.md"
     cp "$folder/$part-report/figures/"*.png docs/results/
   done
   for what in budget tunnel-vision ablations diversity; do
