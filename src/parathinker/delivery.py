@@ -136,8 +136,16 @@ async def _cancel(engine: Engine, job: Job) -> None:
         asyncio.get_running_loop()
     except RuntimeError:  # the loop is gone, and the iterator is being collected
         engine.cancel(job)
-    else:
-        await asyncio.shield(asyncio.to_thread(engine.cancel, job))
+        return
+    leaving = asyncio.ensure_future(asyncio.to_thread(engine.cancel, job))
+    again: asyncio.CancelledError | None = None
+    while not leaving.done():
+        try:
+            await asyncio.shield(leaving)
+        except asyncio.CancelledError as error:
+            again = error  # whoever cancels twice still finds the memory free
+    if again is not None:
+        raise again
 
 
 async def async_answer(engine: Engine, prepared: Prepared, narrator: Narrator) -> Answer:

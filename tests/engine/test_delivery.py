@@ -115,6 +115,24 @@ def test_cancelling_a_task_frees_its_memory_before_the_task_ends(model):
     assert_same(model.think("x", ASKED), asyncio.run(model.athink("x", ASKED)))
 
 
+def test_cancelling_a_task_again_and_again_still_frees_its_memory_before_the_task_ends(model):
+    faulty = Faulty(model)
+    faulty.before_forward = lambda: time.sleep(0.05)  # time enough to be cancelled again
+
+    async def main() -> None:
+        task = asyncio.ensure_future(model.athink(QUESTIONS[0], ENDLESS))
+        while not faulty.forwards:
+            await asyncio.sleep(0.001)
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0.001)
+        assert task.cancelled()
+        assert model.load().running == 0
+
+    asyncio.run(main())
+    faulty.remove()
+
+
 def test_cancelling_one_of_several_leaves_the_others_as_they_were(model):
     async def main() -> list:
         tasks = [asyncio.ensure_future(model.athink(q, ASKED)) for q in QUESTIONS]
