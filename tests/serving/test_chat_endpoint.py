@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_client import QUESTION, client
 
 from parathinker import ThinkingParams
+from serving_client import QUESTION, client
 from thinkers import shared
 from tiny_models import CHAT_TEMPLATE
 
