@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_client import KEY, QUESTION, Client, client
 
 from parathinker import UsageError
 from parathinker.serving import logs
 from parathinker.serving.host import Host
 from parathinker.serving.page import add_page
 from parathinker.serving.settings import load_settings, read_keys
+from serving_client import KEY, QUESTION, Client, client
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from serving_client import QUESTION, Client, client
-
 from thinkers import no_leak, shared
 
 LONG: Any = {"n": 8, "thinking": {"paths": 16, "rounds": 4, "termination": "last-finish"}}

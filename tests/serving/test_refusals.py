@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_client import QUESTION, client
 
+from serving_client import QUESTION, client
 from tiny_models import CHAT_TEMPLATE
 
 HELLO = [{"role": "user", "content": "hello"}]

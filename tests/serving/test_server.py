@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+
 from serving_client import KEY, QUESTION, ServerProcess, running
 
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]
