@@ -27,8 +27,12 @@ from parathinker.tokens import control_token_names
 
 EXAMPLE = Example(
     question="What is 6 * 7?",
-    paths=(PathText("6 * 7 = 42", answer="42", correct=True), PathText("41?", learn=False)),
+    paths=(
+        PathText("6 * 7 = 42", answer="42", correct=True, thought_id=3),
+        PathText("41?", learn=False),
+    ),
     summary="It is 42.",
+    readings=((0, 1), (1,)),
     id="0123456789abcdef",
     answer="42",
     source="mine",
@@ -124,6 +128,10 @@ def test_an_example_needs_a_question_and_paths_only() -> None:
         ({"paths": [{"learn": True}]}, r"paths\[0\] should be a string or have a 'text'"),
         ({"paths": ["a", {"text": "b", "learn": "no"}]}, r"paths\[1\]: 'learn' should be true"),
         ({"paths": [{"text": "b", "correct": 1}]}, r"paths\[0\]: 'correct' should be true"),
+        ({"paths": ["b"], "readings": [[1]]}, "'readings' should list lists of indexes into the 1"),
+        ({"paths": ["b"], "readings": [[]]}, "'readings' should list lists"),
+        ({"paths": ["b"], "readings": [[0, 0]]}, "'readings' should list lists"),
+        ({"paths": [{"text": "b", "thought_id": 0}]}, r"paths\[0\]: 'thought_id' should be a num"),
         ({"summary": 3}, "'summary' should be a string"),
         ({"answer": 42}, "'answer' should be a string"),
         ({"summary": "\ud800"}, "'summary' is no valid Unicode"),

@@ -54,6 +54,38 @@ def test_thought_ids_are_drawn_at_random_out_of_all_that_exist(codec: PromptCode
     assert any(a > b for a, b in drawn)
 
 
+def test_a_path_keeps_its_own_thought_id(codec: PromptCodec) -> None:
+    paths = (PathText("a"), PathText("b", thought_id=2), PathText("c"))
+    rng = random.Random(2)
+    for _ in range(50):
+        segments = encode_example(Example("?", paths), codec, rng).graph.segments
+        ids = [s.thought_id for s in segments[1:]]
+        assert ids[1] == 2
+        assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("ids", [(2, 2), (1, 1000)])
+def test_a_thought_id_twice_or_beyond_the_vocabulary_is_refused(
+    codec: PromptCodec, ids: tuple[int, int]
+) -> None:
+    paths = tuple(PathText("a", thought_id=i) for i in ids)
+    with pytest.raises(UsageError, match="thought ids should be different and at most"):
+        encode_example(Example("?", paths), codec, random.Random(0))
+
+
+def test_one_set_of_paths_is_read_in_many_ways(codec: PromptCodec) -> None:
+    paths = tuple(map(PathText, "abc"))
+    readings = ((0, 2), (1,), (2, 1, 0))
+    example = Example("?", paths, "so", readings=readings)
+    encoded = encode_example(example, codec, random.Random(0))
+    summaries = [s for s in encoded.graph.segments if s.kind is Kind.SUMMARY]
+    assert [s.parents for s in summaries] == [(0, 1, 3), (0, 2), (0, 1, 2, 3)]
+    assert encoded.tokens[-1] == encoded.tokens[-2] == encoded.tokens[-3]
+    assert encoded.labels[-1] == encoded.labels[-3]
+    chain = encode_example(example, codec, random.Random(0), chain=True)
+    assert [s.kind for s in chain.graph.segments] == [Kind.PROMPT, Kind.PATH, Kind.SUMMARY]
+
+
 def test_summaries_can_weigh_more_than_paths(codec: PromptCodec) -> None:
     encoded = encode_example(EXAMPLE, codec, random.Random(0))
     batch = pack([encoded], pad_id=0, summary_weight=7.0)

@@ -89,7 +89,7 @@ def write_parquet(file: Path, rows: Iterable[Row], columns: dict[str, Any]) -> i
     Args:
         file: what to write.
         rows: one dict a row, with all columns.
-        columns: a type's name for each, or a list of one dict of them for a list of structs.
+        columns: a type's name for each; a list of one for lists, a dict for structs.
     """
     try:
         import pyarrow
@@ -220,7 +220,9 @@ def _features(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns as ``datasets`` names them, so that it and the hub read the types as meant."""
     from datasets import Value
 
-    return {
-        name: Value(column) if isinstance(column, str) else [_features(column[0])]
-        for name, column in columns.items()
-    }
+    def feature(column: Any) -> Any:
+        if isinstance(column, list):
+            return [feature(column[0])]
+        return _features(column) if isinstance(column, dict) else Value(column)
+
+    return {name: feature(column) for name, column in columns.items()}

@@ -1,14 +1,6 @@
-"""Long multiplication: reasoning-gym's ``products``, and a teacher that works them out.
+"""Multiplication: reasoning-gym's ``products``, with paths of a teacher that slips.
 
-Problems and their scorer are reasoning-gym's. The teacher writes schoolbook multiplication, digits
-with the ones first so that carries run the way the text does, every number zero-padded to one
-width: the same step stands at the same place in every path. For ``37 * 58`` with two digits::
-
-    73*85            both factors, ones first
-    73*8=692>692     37 * 8 = 296; running total 296
-    73*5=581>412     37 * 5 = 185; 185 + 29 (the total without its ones) = 214
-    Answer:  2146    the last total, then the ones that were dropped: read normally
-
+Problems and their scorer are reasoning-gym's; :mod:`parathinker.data.multiplication` writes paths.
 The summary is the answer's line alone. It cannot be worked out in one go, only read off the paths;
 and since every path says it at the same place, paths that are wrong in different digits can still
 be right together.
@@ -21,14 +13,24 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
+from parathinker.data.multiplication import (
+    ROUTES,
+    Slip,
+    in_the_head,
+    in_writing,
+    no_slip,
+    slips,
+)
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
 DIGITS = 5
-"""Width of the factors in a trace; shorter ones are zero-padded."""
+"""Width of the factors in a written trace; shorter ones are zero-padded."""
+HEAD_DIGITS = 6
+"""The same in a trace that is worked out in the head."""
 HELD_OUT_SEED = 20_000_000
 """Far from any that training draws with."""
 HELD_OUT_SHARE = 50
@@ -37,6 +39,7 @@ HELD_OUT_SHARE = 50
 _PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
 _PHRASES = (
+    "Solve the following multiplication: {a} * {b}. Give only the result as your final answer.",
     "What is {a} * {b}?",
     "{a} * {b}",
     "Calculate {a} * {b}.",
@@ -88,50 +91,57 @@ def is_held_out(a: int, b: int) -> bool:
 
 
 def work_out(problem: Problem, slip_rate: float = 0.0, rng: random.Random | None = None) -> str:
-    """The teacher's trace, ending in ``Answer: <number>``.
+    """A path of the teacher that multiplies in writing, ending in ``Answer: <number>``.
 
     Args:
         problem: factors of at most ``DIGITS`` digits.
         slip_rate: probability that a number gets one wrong digit; the slip is carried forward.
         rng: where slips come from; needed with a slip rate.
     """
+    return in_writing(problem.a, problem.b, DIGITS, _slips(slip_rate, rng))
 
-    def note(value: int, width: int) -> int:
-        if slip_rate and rng is not None and rng.random() < slip_rate:
-            digits = list(str(value).zfill(width))
-            place = rng.randrange(width)
-            # Off by one as often as not: that is how carries go wrong.
-            digits[place] = str((int(digits[place]) + rng.choice((1, 9, rng.randint(1, 9)))) % 10)
-            return int("".join(digits))
-        return value
 
-    def ones_first(value: int, width: int) -> str:
-        return str(value).zfill(width)[::-1]
+def work_out_in_head(
+    problem: Problem, thought_id: int = 1, slip_rate: float = 0.0, rng: random.Random | None = None
+) -> str:
+    """The same in the head, along the route of a thought id, for up to ``HEAD_DIGITS`` digits."""
+    slip = _slips(slip_rate, rng)
+    return in_the_head(problem.a, problem.b, HEAD_DIGITS, slip, thought_id)
 
-    a = ones_first(problem.a, DIGITS)
-    lines = [f"{a}*{ones_first(problem.b, DIGITS)}"]
-    total, dropped = 0, ""
-    for digit in ones_first(problem.b, DIGITS):
-        partial = note(problem.a * int(digit), DIGITS + 1)
-        total = note((partial + total // 10) % 10 ** (DIGITS + 1), DIGITS + 1)
-        dropped = str(total % 10) + dropped
-        lines.append(
-            f"{a}*{digit}={ones_first(partial, DIGITS + 1)}>{ones_first(total, DIGITS + 1)}"
-        )
-    answer = int(str(total)[:-1] + dropped if total >= 10 else dropped)
-    lines.append(f"Answer:{answer:>{2 * DIGITS + 1}}")
-    return "\n".join(lines)
+
+def _slips(rate: float, rng: random.Random | None) -> Slip:
+    return slips(rate, rng) if rate and rng is not None else no_slip
+
+
+def summary_of(problem: Problem, paths: Sequence[PathText], in_head: bool = False) -> str | None:
+    """The answer's line, if each of its digits stands at its place in some path; else None."""
+    answer = _last_line(work_out_in_head(problem) if in_head else work_out(problem))
+    columns = zip_longest(answer, *(_last_line(path.text)[: len(answer)] for path in paths))
+    return answer if all(right in column for right, *column in columns) else None
+
+
+def _last_line(text: str) -> str:
+    return text.rsplit("\n", 1)[-1]
 
 
 class ProductsSource:
     """Examples made from reasoning-gym's problems; item ``i`` is the same on every run.
 
+    Thought ids are drawn out of all that exist; in the head, each path takes its id's route.
+
     Args:
-        seed: which problems and slips.
+        seed: which problems, routes and slips.
         digits: how many digits the factors have, one drawn for each example; repeat some to weigh.
-        slip_rates: slip rates of the teacher, one drawn for each example.
-        summary: whether examples have a summary.
-        rephrase: share of problems asked in other words, with a shorter second factor at times.
+        slip_rates: slip rates of the teacher, one drawn for each path.
+        summary: whether examples have a summary, where the paths hold all of its digits: no
+            reading teaches a digit that stands nowhere.
+        rephrase: share of problems asked in other words, one factor shorter than the other at
+            times.
+        learn_paths: whether the loss covers flawless paths; without it they are there to be read.
+        in_head: have the teacher multiply in the head.
+
+    Raises:
+        UsageError: more digits than the teacher's layout has.
     """
 
     def __init__(
@@ -141,37 +151,53 @@ class ProductsSource:
         slip_rates: Sequence[float] = (0.0,),
         summary: bool = True,
         rephrase: float = 0.3,
+        learn_paths: bool = True,
+        in_head: bool = False,
     ) -> None:
-        if not all(1 <= d <= DIGITS for d in digits):
-            raise UsageError(f"products: digits should lie between 1 and {DIGITS}, got {digits}")
+        most = HEAD_DIGITS if in_head else DIGITS
+        if not all(1 <= d <= most for d in digits):
+            raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._rephrase = summary, rephrase
+        self._learn_paths, self._in_head = learn_paths, in_head
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
-        """Example ``index`` with so many paths."""
+        """Example ``index`` with so many paths, at most ``ROUTES``."""
         rng = random.Random(f"{self._seed}/{index}")
         problem = self._draw(index, rng)
-        truth = work_out(problem)
+        thought_ids = rng.sample(range(1, ROUTES + 1), paths)
+        written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
+        summary = summary_of(problem, written, self._in_head) if self._summary else None
+        return Example(problem.question, written, summary)
+
+    def _path(self, problem: Problem, thought_id: int, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
-        texts = [work_out(problem, rate, rng) for _ in range(paths)]
-        return Example(
-            problem.question,
-            tuple(PathText(text, learn=text == truth) for text in texts),
-            truth.splitlines()[-1] if self._summary else None,
-        )
+        if self._in_head:
+            text = work_out_in_head(problem, thought_id, rate, rng)
+            flawless = work_out_in_head(problem, thought_id)
+        else:
+            text, flawless = work_out(problem, rate, rng), work_out(problem)
+        learn = self._learn_paths and text == flawless
+        return PathText(text, learn=learn, thought_id=thought_id)
 
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]
         for attempt in range(1000):
             problem = problem_of(problems[(index * 1009 + attempt) % (2**31 - 1)])
             if rng.random() < self._rephrase:
-                b = problem.b // 10 ** rng.randrange(len(str(problem.b)))
-                question = rng.choice(_PHRASES).format(a=problem.a, b=b)
-                problem = Problem(question, problem.a, b)
+                problem = _rephrased(problem, rng)
             if not is_held_out(problem.a, problem.b):
                 return problem
         raise UsageError("products: every problem drawn is held out")
+
+
+def _rephrased(problem: Problem, rng: random.Random) -> Problem:
+    factors = [problem.a, problem.b]
+    short = rng.randrange(2)
+    factors[short] //= 10 ** rng.randrange(len(str(factors[short])))
+    question = rng.choice(_PHRASES).format(a=factors[0], b=factors[1])
+    return Problem(question, *factors)
 
 
 def held_out_problems(

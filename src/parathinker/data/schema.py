@@ -23,9 +23,11 @@ An **example** is a line of JSONL or a row of Parquet, with the same columns::
 ``paths``     what was thought, path by path, without control tokens: a list of structs of
               ``text``; ``learn`` (whether the loss covers the path: flawed ones are there
               to be read by the summary, not to be imitated; true if left out); ``answer``
-              (what the path concludes); ``correct`` (whether that is right). A path may
-              also be just its text.
+              (what the path concludes); ``correct`` (whether that is right); ``thought_id``
+              (of its control token, if that matters). A path may also be just its text.
 ``summary``   what is answered after reading all paths; null trains the paths alone
+``readings``  where the summary is to be learned from parts of the paths: lists of indexes,
+              such as ``[[0, 2], [1, 3]]``; empty for one summary of all
 ``id``        as above
 ``answer``    as above
 ``source``    as above
@@ -43,7 +45,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,9 @@ class PathText:
     """What the path concludes, where that is known."""
     correct: bool | None = None
     """Whether its answer is right; None where nobody checked."""
+    thought_id: int | None = None
+    """Of the control token that opens it, counted from 1; None has one drawn. Set it where the id
+    decides how a path goes about the question."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,9 @@ class Example:
     answer: str | None = None
     source: str = ""
     split: str = "train"
+    readings: tuple[tuple[int, ...], ...] = ()
+    """Which paths the summary reads, as indexes, one summary for each: so one set of paths can be
+    read in many ways. Left empty, one summary reads them all."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "example") -> Example:
@@ -134,6 +142,7 @@ class Example:
             question=question,
             paths=tuple(_path(path, f"{where}: paths[{i}]") for i, path in enumerate(paths)),
             summary=_optional_text(raw, "summary", where),
+            readings=_readings(raw.get("readings"), len(paths), where),
             id=question_id(question) if given_id is None else given_id,
             answer=_optional_text(raw, "answer", where),
             source=_optional_text(raw, "source", where) or "",
@@ -142,14 +151,11 @@ class Example:
 
     def to_dict(self) -> dict[str, Any]:
         """What a line of JSONL or a row holds."""
-        paths = [
-            {"text": p.text, "learn": p.learn, "answer": p.answer, "correct": p.correct}
-            for p in self.paths
-        ]
         return {
             "question": self.question,
-            "paths": paths,
+            "paths": [asdict(path) for path in self.paths],
             "summary": self.summary,
+            "readings": [list(reading) for reading in self.readings],
             "id": self.id,
             "answer": self.answer,
             "source": self.source,
@@ -252,11 +258,18 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
     raise UsageError(f"cannot write examples to {path}: its name should end in .jsonl or .parquet")
 
 
-_PATH_COLUMNS = {"text": "string", "learn": "bool", "answer": "string", "correct": "bool"}
+_PATH_COLUMNS = {
+    "text": "string",
+    "learn": "bool",
+    "answer": "string",
+    "correct": "bool",
+    "thought_id": "int64",
+}
 _COLUMNS: dict[str, Any] = {
     "question": "string",
     "paths": [_PATH_COLUMNS],
     "summary": "string",
+    "readings": [["int64"]],
     "id": "string",
     "answer": "string",
     "source": "string",
@@ -273,11 +286,32 @@ def _path(raw: Any, where: str) -> PathText:
     for name, value in (("learn", learn), ("correct", correct)):
         if not isinstance(value, bool | None):
             raise UsageError(f"{where}: {name!r} should be true or false, or be left out")
+    thought_id = raw.get("thought_id")
+    if thought_id is not None and (type(thought_id) is not int or thought_id < 1):
+        raise UsageError(f"{where}: 'thought_id' should be a number from 1 up, or be left out")
     return PathText(
         text=_valid(raw["text"], "text", where),
         learn=learn is not False,
         answer=_optional_text(raw, "answer", where),
         correct=correct,
+        thought_id=thought_id,
+    )
+
+
+def _readings(raw: Any, paths: int, where: str) -> tuple[tuple[int, ...], ...]:
+    if not isinstance(raw, list | None) or not all(_is_reading(one, paths) for one in raw or ()):
+        raise UsageError(
+            f"{where}: 'readings' should list lists of indexes into the {paths} paths, each "
+            "index once, or be left out"
+        )
+    return tuple(map(tuple, raw or ()))
+
+
+def _is_reading(raw: Any, paths: int) -> bool:
+    return (
+        isinstance(raw, list)
+        and all(type(i) is int and 0 <= i < paths for i in raw)
+        and len(set(raw)) == len(raw) > 0
     )
 
 

@@ -44,7 +44,7 @@ def encode_example(
     summary_prefix: str = "",
     chain: bool = False,
 ) -> EncodedExample:
-    """Tokenise one example; its paths get random thought ids out of all that exist.
+    """Tokenise one example; paths without a thought id get random ones out of all that exist.
 
     The loss covers what the model writes itself: the text and closing token of paths to learn and
     of the summary, not the forced ``<think i>``, ``<summary>`` and summary prefix.
@@ -53,13 +53,14 @@ def encode_example(
         chain: make one path of all, each going on from the one before behind ``AGAIN``.
 
     Raises:
-        UsageError: more paths than the vocabulary has control tokens for.
+        UsageError: more paths than the vocabulary has control tokens for, a thought id it has no
+            token for, or one id twice.
     """
     control = codec.control
     paths = [example.paths] if chain else [(path,) for path in example.paths]
     if len(paths) > control.max_paths:
         raise UsageError(f"an example has {len(paths)} paths; this model has {control.max_paths}")
-    thought_ids = [1] if chain else rng.sample(range(1, control.max_paths + 1), len(paths))
+    thought_ids = [1] if chain else _thought_ids(example.paths, control.max_paths, rng)
     graph = ThoughtGraph()
     prompt = codec.encode_question(example.question)
     root = graph.add(Kind.PROMPT, len(prompt))
@@ -74,11 +75,24 @@ def encode_example(
     if example.summary is not None:
         opening_tokens = [control.summary_open, *codec.encode_text(summary_prefix)]
         body = [*codec.encode_text(example.summary), control.summary_close]
-        graph.add(Kind.SUMMARY, len(opening_tokens) + len(body), range(len(graph.segments)))
-        tokens.append(opening_tokens + body)
         own = [False] * len(opening_tokens) + [True] * len(body)
-        labels.append(_next_tokens(tokens[-1], own))
+        everything = tuple(range(len(paths)))
+        for reading in (not chain and example.readings) or (everything,):
+            heads = [root + 1 + i for i in reading]
+            graph.add(Kind.SUMMARY, len(opening_tokens) + len(body), (root, *heads))
+            tokens.append(opening_tokens + body)
+            labels.append(_next_tokens(tokens[-1], own))
     return EncodedExample(graph, tuple(map(tuple, tokens)), tuple(map(tuple, labels)))
+
+
+def _thought_ids(paths: Sequence[PathText], max_paths: int, rng: random.Random) -> list[int]:
+    """The paths' own ids, and for those without one any that are left."""
+    given = [path.thought_id for path in paths if path.thought_id is not None]
+    if len(set(given)) < len(given) or any(not 1 <= i <= max_paths for i in given):
+        raise UsageError(f"thought ids should be different and at most {max_paths}, got {given}")
+    free = [i for i in range(1, max_paths + 1) if i not in given]
+    drawn = iter(rng.sample(free, len(paths) - len(given)))
+    return [next(drawn) if path.thought_id is None else path.thought_id for path in paths]
 
 
 def _joined(parts: Sequence[PathText], codec: PromptCodec) -> tuple[list[int], list[bool]]:

@@ -1,0 +1,104 @@
+"""Two teachers of multiplication: one does it in writing, one in the head.
+
+Both write digits with the ones first, so that carries run the way the text does, and zero-pad every
+number to one width: the same step stands at the same place in every path. The last line is the
+answer, read normally.
+
+**In writing** is what a model learns first: one line for each digit of the second factor with the
+partial product and the running total without the ones that are done. ``37 * 58`` with two digits::
+
+    73*85            both factors
+    73*8=692>692     37 * 8 = 296; running total 296
+    73*5=581>412     37 * 5 = 185; 185 + 29 = 214
+    Answer:  2146    the last total, then the ones that were dropped
+
+**In the head** only running totals are noted. Whoever does that has to carry in the head, and slips
+now and then. The thought id decides the *route*: which factor stands first, at which digit the path
+begins and which way it goes. A greedy path repeats its own mistakes; paths on other routes pass
+through other totals, and so make others. The digits of the second factor are numbered::
+
+    73*0:8 1:5       the factors
+    1:5*0730>0581    50 * 37 = 1850; running total 1850
+    0:8*7300>6412    8 * 37 = 296; running total 2146
+    Answer: 2146
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+Slip: TypeAlias = Callable[[int], int]
+"""What becomes of a number that is noted: itself, or one with a wrong digit."""
+
+ROUTES = 16
+"""How many thought ids have a route of their own."""
+
+
+def in_writing(a: int, b: int, digits: int, slip: Slip) -> str:
+    """The schoolbook's trace for factors of at most ``digits`` digits."""
+    first = ones_first(a, digits)
+    lines = [f"{first}*{ones_first(b, digits)}"]
+    total, dropped = 0, ""
+    for digit in ones_first(b, digits):
+        partial = slip(a * int(digit)) % 10 ** (digits + 1)
+        total = slip((partial + total // 10) % 10 ** (digits + 1))
+        dropped = str(total % 10) + dropped
+        noted = f"{ones_first(partial, digits + 1)}>{ones_first(total, digits + 1)}"
+        lines.append(f"{first}*{digit}={noted}")
+    answer = int(f"{total // 10}{dropped}")
+    return "\n".join([*lines, answer_line(answer, digits)])
+
+
+def in_the_head(a: int, b: int, digits: int, slip: Slip, thought_id: int = 1) -> str:
+    """The trace along a thought id's route, for factors of at most ``digits`` digits."""
+    swapped, order = route(thought_id, digits)
+    first, second = (b, a) if swapped else (a, b)
+    width = 2 * digits
+    places = ones_first(second, digits)
+    numbered = " ".join(f"{place}:{digit}" for place, digit in enumerate(places))
+    lines, total = [f"{ones_first(first, digits)}*{numbered}"], 0
+    for place in order:
+        shifted = first * 10**place
+        total = slip((total + shifted * int(places[place])) % 10**width)
+        noted = f"{ones_first(shifted, width)}>{ones_first(total, width)}"
+        lines.append(f"{place}:{places[place]}*{noted}")
+    return "\n".join([*lines, answer_line(total, digits)])
+
+
+def route(thought_id: int, digits: int) -> tuple[bool, list[int]]:
+    """How a path goes about it: whether the factors change places, and the order of the digits."""
+    turn, swapped = divmod(thought_id - 1, 2)
+    start, backwards = divmod(turn, 2)
+    step = -1 if backwards else 1
+    return swapped == 1, [(start + step * i) % digits for i in range(digits)]
+
+
+def slips(rate: float, rng: random.Random) -> Slip:
+    """Slip at this rate: one digit wrong, mostly by one, for that is how carries go wrong."""
+
+    def slip(value: int) -> int:
+        if rng.random() >= rate:
+            return value
+        unit = int(10 ** rng.randrange(len(str(value))))
+        digit = value // unit % 10
+        wrong = (digit + rng.choice((1, 9, 1, 9, 1, 9, rng.randint(1, 9)))) % 10
+        return value + (wrong - digit) * unit
+
+    return slip
+
+
+def no_slip(value: int) -> int:
+    """Note the number as it is."""
+    return value
+
+
+def ones_first(value: int, width: int) -> str:
+    """The digits of a number back to front, padded with zeros to a width."""
+    return str(value).zfill(width)[::-1]
+
+
+def answer_line(answer: int, digits: int) -> str:
+    """The last line of a path, which is also the whole summary."""
+    return f"Answer:{answer:>{2 * digits + 1}}"
