@@ -121,6 +121,17 @@ def test_a_digit_that_stands_in_no_path_is_not_asked_of_the_summary() -> None:
     assert all(example.summary for example in together)
 
 
+def test_summaries_read_as_many_paths_as_asked_where_these_hold_the_answer() -> None:
+    source = ProductsSource(7, slip_rates=(0.2,), readings=(1, 1, 3, 8), in_head=True)
+    for example in (source.example(index, 16) for index in range(30)):
+        sizes = [len(reading) for reading in example.readings]
+        assert set(sizes) <= {1, 3, 8}
+        for reading in example.readings:
+            if len(reading) == 1:
+                assert example.paths[reading[0]].text.endswith(str(example.summary))
+    assert any(len(source.example(i, 16).readings) < 4 for i in range(30))
+
+
 @pytest.mark.parametrize("in_head", [True, False])
 def test_paths_can_be_there_to_be_read_alone(in_head: bool) -> None:
     source = ProductsSource(6, learn_paths=False, in_head=in_head)

@@ -113,11 +113,28 @@ def _slips(rate: float, rng: random.Random | None) -> Slip:
     return slips(rate, rng) if rate and rng is not None else no_slip
 
 
-def summary_of(problem: Problem, paths: Sequence[PathText], in_head: bool = False) -> str | None:
-    """The answer's line, if each of its digits stands at its place in some path; else None."""
+def summed_up(
+    problem: Problem,
+    paths: Sequence[PathText],
+    readings: Sequence[int],
+    rng: random.Random,
+    in_head: bool = False,
+) -> Example:
+    """An example whose summaries each read so many of the paths, drawn at random.
+
+    A summary is there only if the paths that it reads hold all digits of the answer, each at its
+    place in some path: no reading teaches a digit that stands nowhere.
+    """
     answer = _last_line(work_out_in_head(problem) if in_head else work_out(problem))
-    columns = zip_longest(answer, *(_last_line(path.text)[: len(answer)] for path in paths))
-    return answer if all(right in column for right, *column in columns) else None
+    lines = [_last_line(path.text) for path in paths]
+    drawn = [tuple(rng.sample(range(len(paths)), min(size, len(paths)))) for size in readings]
+    held = tuple(one for one in drawn if _hold(answer, [lines[i] for i in one]))
+    return Example(problem.question, tuple(paths), answer if held else None, readings=held)
+
+
+def _hold(answer: str, lines: Sequence[str]) -> bool:
+    columns = zip_longest(answer, *(line[: len(answer)] for line in lines))
+    return all(right in column for right, *column in columns)
 
 
 def _last_line(text: str) -> str:
@@ -133,8 +150,9 @@ class ProductsSource:
         seed: which problems, routes and slips.
         digits: how many digits the factors have, one drawn for each example; repeat some to weigh.
         slip_rates: slip rates of the teacher, one drawn for each path.
-        summary: whether examples have a summary, where the paths hold all of its digits: no
-            reading teaches a digit that stands nowhere.
+        summary: whether examples have summaries (see :func:`summed_up`).
+        readings: how many of an example's paths each of its summaries reads, drawn at random; empty
+            for one summary of all paths.
         rephrase: share of problems asked in other words, one factor shorter than the other at
             times.
         learn_paths: whether the loss covers flawless paths; without it they are there to be read.
@@ -150,6 +168,7 @@ class ProductsSource:
         digits: Sequence[int] = (DIGITS,),
         slip_rates: Sequence[float] = (0.0,),
         summary: bool = True,
+        readings: Sequence[int] = (),
         rephrase: float = 0.3,
         learn_paths: bool = True,
         in_head: bool = False,
@@ -158,7 +177,7 @@ class ProductsSource:
         if not all(1 <= d <= most for d in digits):
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
-        self._summary, self._rephrase = summary, rephrase
+        self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._in_head = learn_paths, in_head
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
@@ -168,8 +187,10 @@ class ProductsSource:
         problem = self._draw(index, rng)
         thought_ids = rng.sample(range(1, ROUTES + 1), paths)
         written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
-        summary = summary_of(problem, written, self._in_head) if self._summary else None
-        return Example(problem.question, written, summary)
+        if not self._summary:
+            return Example(problem.question, written)
+        sizes = self._readings or (paths,)
+        return summed_up(problem, written, sizes, rng, in_head=self._in_head)
 
     def _path(self, problem: Problem, thought_id: int, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
