@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from parathinker.diagnostics.axes import doubling_axis
 from parathinker.diagnostics.findings import Findings, check_folder, write_report
-from parathinker.diagnostics.lines import doubling_axis, line
 from parathinker.errors import UsageError
+from parathinker.evaluation.plotting import STYLES, error_line
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Estimate
 
@@ -19,7 +20,8 @@ def findings() -> Findings:
     """A diagnosis of one question, whose error nobody knows."""
 
     def plot(axes: object) -> None:
-        line(axes, [8, 16], [Estimate(0.5, math.nan, 1), Estimate(1, 0.1, 2)], "a line", 0)  # type: ignore[arg-type]
+        found = [Estimate(0.5, math.nan, 1), Estimate(1, 0.1, 2)]
+        error_line(axes, [8, 16], found, "a line", STYLES[0])  # type: ignore[arg-type]
 
     return Findings(
         "example",

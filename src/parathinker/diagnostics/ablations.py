@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parathinker.diagnostics.findings import Findings
-from parathinker.diagnostics.lines import STYLES, bar
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.evaluation.lab import Case, Lab
 from parathinker.evaluation.methods.summing import FlatPositions, Parallel, Reprefill
 from parathinker.evaluation.models import Watch, model_identity
+from parathinker.evaluation.plotting import STYLES, error_bar
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
@@ -176,7 +176,7 @@ def _findings(
             axes.errorbar(
                 [100 * one.mean for one in found],
                 [place + shift for place in places],
-                xerr=[bar(one) for one in found],
+                xerr=[error_bar(one) for one in found],
                 fmt=marker,
                 color=colour,
                 label=name,

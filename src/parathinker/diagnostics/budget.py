@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parathinker.diagnostics.axes import apart, doubling_axis, percent_axis
 from parathinker.diagnostics.findings import Findings
-from parathinker.diagnostics.lines import apart, doubling_axis, line, percent_axis
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import UsageError
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.models import Watch
+from parathinker.evaluation.plotting import STYLES, error_line
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
@@ -196,7 +197,7 @@ def _findings(chains: Sequence[Chain], session: Session, budgets: Sequence[int])
         for style, kind in enumerate(KINDS):
             own = [row for row in rows if row.kind == kind]
             x = apart([row.budget for row in own], budgets, 0.012 * (style - 0.5))
-            line(axes, x, [row.accuracy for row in own], _LABELS[kind], style)
+            error_line(axes, x, [row.accuracy for row in own], _LABELS[kind], STYLES[style])
         doubling_axis(axes, budgets, "budget of the chain, tokens")
         percent_axis(axes, "accuracy, % ± standard error")
 

@@ -11,14 +11,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parathinker.diagnostics.axes import apart, doubling_axis, percent_axis
 from parathinker.diagnostics.findings import Findings
-from parathinker.diagnostics.lines import apart, doubling_axis, line, percent_axis
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import UsageError
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods.summing import Parallel
 from parathinker.evaluation.methods.voting import Majority, ballots, parties_of
 from parathinker.evaluation.models import Watch
+from parathinker.evaluation.plotting import STYLES, error_line
 from parathinker.evaluation.report.text import p_value, plus_minus, points
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
@@ -224,12 +225,14 @@ def _findings(trials: Sequence[Trial], left_out: Sequence[str], session: Session
     widths = [1, *(width for width in session.settings.paths if width > 1)]
 
     def plot(axes: Axes) -> None:
-        line(axes, [row.width for row in rows], [row.any_right for row in rows], "pass@P", 3)
+        error_line(
+            axes, [row.width for row in rows], [row.any_right for row in rows], "pass@P", STYLES[3]
+        )
         for style, name in ((1, "majority"), (0, "parallel")):
             known = [(row.width, one) for row in rows if (one := getattr(row, name)) is not None]
             if known:
                 x = apart([width for width, _ in known], widths, 0.012 * (style - 0.5))
-                line(axes, x, [one for _, one in known], name, style)
+                error_line(axes, x, [one for _, one in known], name, STYLES[style])
         doubling_axis(axes, widths, "P, paths")
         percent_axis(axes, "right, % ± standard error")
 

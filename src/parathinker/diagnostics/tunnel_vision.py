@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parathinker import ThinkingParams
+from parathinker.diagnostics.axes import percent_axis
 from parathinker.diagnostics.findings import Findings
-from parathinker.diagnostics.lines import line, percent_axis
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import UsageError
 from parathinker.evaluation.generations import CUT, STOP, end_of_thinking
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods.summing import Parallel
 from parathinker.evaluation.models import Watch
+from parathinker.evaluation.plotting import STYLES, error_line
 from parathinker.evaluation.report.text import count, p_value, plus_minus, points
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
@@ -275,7 +276,9 @@ def _findings(
         for style, kind in enumerate(LINES):
             own = [row for row in rows if row.line == kind]
             label = _LABELS[kind].replace("P", str(width))
-            line(axes, [r.prefix for r in own], [r.recovered for r in own], label, style)
+            error_line(
+                axes, [r.prefix for r in own], [r.recovered for r in own], label, STYLES[style]
+            )
         axes.set_xlabel("tokens forced at the beginning")
         percent_axis(axes, "right in the end, % ± standard error")
 

@@ -3,21 +3,19 @@ not colour alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parathinker.errors import MissingExtraError
 from parathinker.evaluation.methods.summing import Parallel
+from parathinker.evaluation.plotting import STYLES, error_bar, error_line
 from parathinker.evaluation.report.findings import Standing, method_of
 from parathinker.evaluation.report.strokes import (
     GREY,
-    STYLES,
-    accuracy_line,
     add_grid,
     bands_of,
-    error_of,
     latency_line,
     log_x,
     log_y,
@@ -27,6 +25,8 @@ from parathinker.evaluation.report.strokes import (
     shown_name,
     style_of,
 )
+from parathinker.evaluation.statistics import Estimate
+from parathinker.evaluation.tables import Row
 from parathinker.params import TERMINATIONS
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _accuracy_budget(figure: Figure, standing: Standing) -> None:
             rows = standing.of(method)
             x = [row.budget * nudge(i, len(methods)) for row in rows]
             label = shown_name(method) if axes is panels[0] else None
-            accuracy_line(axes, x, rows, label, style_of(method, methods))
+            error_line(axes, x, _accuracies(rows), label, style_of(method, methods))
         percent_axis(axes, band, 6 if axes is panels[0] else 3)
         add_grid(axes, "y")
     if len(bands) > 1:
@@ -205,7 +205,7 @@ def _accuracy_paths(figure: Figure, standing: Standing) -> None:
                 markersize=3,
             )
         style = style_of(method, _compared(standing))
-        accuracy_line(axes, [row.width for row in rows], rows, None, style)
+        error_line(axes, [row.width for row in rows], _accuracies(rows), None, style)
         log_x(axes, standing.widths)
         inside = all(upper[0] <= 100 * row.accuracy.mean <= upper[1] for row in shown)
         percent_axis(axes, upper if inside else whole)
@@ -215,10 +215,15 @@ def _accuracy_paths(figure: Figure, standing: Standing) -> None:
     figure.supylabel("accuracy, %", fontsize=10)
 
 
+def _accuracies(rows: Sequence[Row]) -> list[Estimate]:
+    return [row.accuracy for row in rows]
+
+
 def _accuracy_points(figure: Figure, standing: Standing) -> None:
-    points = {
-        row.method: (100 * row.accuracy.mean, error_of(row), error_of(row)) for row in standing.rows
-    }
+    points = {}
+    for row in standing.rows:
+        error = error_bar(row.accuracy)
+        points[row.method] = 100 * row.accuracy.mean, error, error
     axes = _points(figure, standing, points)
     axes.set_xlabel("accuracy, % ± standard error")
 
@@ -275,7 +280,7 @@ def _termination_panels(figure: Figure, standing: Standing) -> None:
         rows = standing.of(method)
         dodge = nudge(i, len(methods))
         x = [row.width * dodge for row in rows]
-        accuracy_line(panels[0], x, rows, termination, (colour, marker, line))
+        error_line(panels[0], x, _accuracies(rows), termination, (colour, marker, line))
         panels[1].plot(
             x,
             [row.path_tokens + row.summary_tokens for row in rows],

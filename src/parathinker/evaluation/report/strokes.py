@@ -1,12 +1,13 @@
-"""What a report's figures are drawn with: styles that differ without colour, lines with errors,
-and axes that show all there is."""
+"""What a report's figures are drawn with: a style for each method, and axes that show all there
+is."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from parathinker.evaluation.plotting import STYLES, Style, error_bar
 from parathinker.evaluation.report.findings import Standing
 from parathinker.evaluation.tables import Row
 
@@ -14,30 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY = "#999999"
-STYLES: Sequence[tuple[str, str, Any]] = (
-    # Okabe and Ito's colours, a marker, and a line style: each combination once.
-    ("#D55E00", "o", "-"),
-    ("#0072B2", "s", "--"),
-    ("#000000", "^", ":"),
-    ("#009E73", "D", "-."),
-    ("#CC79A7", "v", (0, (5, 1))),
-    ("#E69F00", "P", (0, (3, 1, 1, 1))),
-    ("#56B4E9", "X", (0, (1, 1))),
-    ("#666666", "*", (0, (8, 3))),
-    ("#8C564B", "<", (0, (3, 1, 1, 1, 1, 1))),
-    ("#7A6FAC", ">", (0, (2, 3))),
-    ("#556B2F", "p", (0, (6, 2, 2, 2))),
-    ("#A52A2A", "h", "-"),
-)
 FIRST = ("parallel", "majority", "sequential")
 """What readers look for has the same style in every report."""
 LEAST_HEIGHT = 10.0
 """Percentage points that an axis shows at least."""
 GAP = 25.0
 """Percentage points without any point, from which on an axis is broken."""
-
-Style = tuple[str, str, Any]
-"""Colour, marker and line."""
 
 
 def style_of(method: str, methods: Sequence[str]) -> Style:
@@ -57,31 +40,6 @@ def shown_name(method: str) -> str:
 def nudge(i: int, count: int) -> float:
     """A factor that sets points at the same place a little apart."""
     return float(2 ** ((i - (count - 1) / 2) * min(0.06, 0.36 / count)))
-
-
-def error_of(row: Row) -> float:
-    """The standard error in percentage points; 0 where there is none to draw."""
-    return 0.0 if row.accuracy.error != row.accuracy.error else 100 * row.accuracy.error
-
-
-def accuracy_line(
-    axes: Axes, x: Sequence[float], rows: Sequence[Row], label: str | None, style: Style
-) -> None:
-    """Accuracies in percent with their standard errors."""
-    colour, marker, line = style
-    axes.errorbar(
-        x,
-        [100 * row.accuracy.mean for row in rows],
-        [error_of(row) for row in rows],
-        label=label,
-        color=colour,
-        marker=marker,
-        linestyle=line,
-        markersize=5,
-        linewidth=1.3,
-        elinewidth=0.9,
-        capsize=2,
-    )
 
 
 def latency_line(
@@ -146,7 +104,10 @@ def bands_of(rows: Sequence[Row], broken: bool = True) -> list[tuple[float, floa
         broken: where they are far apart, two ranges, the one with more points first.
     """
     ranges = sorted(
-        (100 * row.accuracy.mean - error_of(row), 100 * row.accuracy.mean + error_of(row))
+        (
+            100 * row.accuracy.mean - error_bar(row.accuracy),
+            100 * row.accuracy.mean + error_bar(row.accuracy),
+        )
         for row in rows
     )
     split, widest, top = 0, GAP if broken else float("inf"), ranges[0][1]

@@ -1,4 +1,4 @@
-"""Lines with error bars, told apart in black and white too."""
+"""The axes of the diagnoses' plots, and places on them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from parathinker.evaluation.statistics import Estimate
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours.
-STYLES = (
-    ("#D55E00", "o", "-"),
-    ("#0072B2", "s", "--"),
-    ("#009E73", "^", "-."),
-    ("#000000", "D", ":"),
-)
 _ROOM = 0.06
 """Of an axis's length, what a tick's number takes."""
-
-
-def line(axes: Axes, x: Sequence[float], y: Sequence[Estimate], label: str, style: int) -> None:
-    """Means in percent with their standard errors."""
-    colour, marker, stroke = STYLES[style % len(STYLES)]
-    axes.errorbar(
-        x,
-        [100 * one.mean for one in y],
-        [bar(one) for one in y],
-        label=label,
-        color=colour,
-        marker=marker,
-        linestyle=stroke,
-        markersize=5,
-        capsize=2,
-    )
 
 
 def apart(x: Sequence[int], values: Sequence[int], shift: float) -> list[float]:
@@ -46,11 +21,6 @@ def apart(x: Sequence[int], values: Sequence[int], shift: float) -> list[float]:
         shift: as a share of its length.
     """
     return [place * (max(values) / min(values)) ** shift for place in x]
-
-
-def bar(estimate: Estimate) -> float:
-    """Half the length of an error bar; none where the error is unknown."""
-    return 100 * estimate.error if math.isfinite(estimate.error) else 0.0
 
 
 def percent_axis(axes: Axes, label: str) -> None:
