@@ -1,0 +1,108 @@
+"""Training examples from a model's own paths: it thinks about problems that training may see.
+
+The paths are right and wrong as it goes; the loss covers the right ones only, and the summary where
+its paths hold all of its digits. Two files come of it: OUTPUT, with one example for each problem,
+in which many summaries read some of its 16 paths; and OUTPUT-parts, with a few examples for each
+problem that share its paths, for short rows and for chains. A killed run goes on where it was.
+
+    python scripts/own_paths.py runs/tiny/model runs/tiny-paths/late --problems 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from parathinker import ParaThinker, ThinkingParams
+from parathinker.data import products
+from parathinker.data.schema import Example, PathText, write_examples
+
+DIGITS = (4, 5, 6, 6, 6, 6, 6, 6)
+READINGS = (1, 2, 3, 4, 4, 6, 6, 8, 8, 8, 8)
+"""How many of a problem's paths each summary reads: one set of paths, read in many ways. More than
+8 at a time it never sees, so that what it makes of 16 is its own."""
+PARTS = ((8, 8), (8, 4, 4), (6, 6, 4), (8, 5, 2, 1), (4, 4, 8), (3, 5, 8))
+"""How many paths each of a problem's parts has, one line drawn for each problem."""
+AT_ONCE = 24
+
+
+def main() -> None:
+    """Sample, and write examples."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of the model that thinks")
+    parser.add_argument("output", type=Path, help="beginning of the names of what is written")
+    parser.add_argument("--problems", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    log = Path(f"{args.output}.log.jsonl")
+    sample(args.model, log, args.problems, args.seed)
+    problems = [Paths.from_line(line) for line in log.read_text("utf-8").splitlines()]
+    write_examples(f"{args.output}.jsonl", map(read_often, problems))
+    parts = [part for problem in problems for part in in_parts(problem)]
+    random.Random(args.seed).shuffle(parts)
+    write_examples(f"{args.output}-parts.jsonl", parts)
+    right = sum(path.learn for problem in problems for path in problem.paths)
+    print(f"{len(problems)} problems, {right} right paths")
+
+
+def sample(folder: Path, log: Path, count: int, seed: int) -> None:
+    """Let the model think about problems ``seed``, one line of the log for each."""
+    source = products.ProductsSource(seed, digits=DIGITS, rephrase=0.4, in_head=True)
+    done = len(log.read_text("utf-8").splitlines()) if log.exists() else 0
+    problems = iter(source.example(i, 1).question for i in range(done, count))
+    model = ParaThinker.from_pretrained(folder)
+    params = ThinkingParams(
+        paths=model.max_paths, termination="last-finish", max_summary_tokens=1, seed=seed
+    )
+    while questions := list(islice(problems, AT_ONCE)):
+        with log.open("a", encoding="utf-8") as lines:
+            for answer, question in zip(model.think(questions, params), questions, strict=True):
+                paths = {path.thought_id: path.text for path in answer.paths}
+                lines.write(json.dumps({"question": question, "paths": paths}) + "\n")
+        done += len(questions)
+        print(f"{done} of {count} problems", flush=True)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All paths of one problem."""
+
+    problem: products.Problem
+    paths: tuple[PathText, ...]
+
+    @classmethod
+    def from_line(cls, line: str) -> Paths:
+        """Of a line of the log."""
+        logged = json.loads(line)
+        problem = products.parse_question(logged["question"])
+        assert problem is not None, "the source makes problems of the task"
+        paths = []
+        for thought_id, text in logged["paths"].items():
+            right = text == products.work_out_in_head(problem, int(thought_id))
+            paths.append(PathText(text, learn=right, thought_id=int(thought_id)))
+        return cls(problem, tuple(paths))
+
+
+def read_often(given: Paths) -> Example:
+    """One example with all paths and many summaries."""
+    rng = random.Random(given.problem.question)
+    return products.summed_up(given.problem, given.paths, READINGS, rng, in_head=True)
+
+
+def in_parts(given: Paths) -> Iterator[Example]:
+    """Several examples that share the paths out."""
+    rng = random.Random(given.problem.question)
+    rest = iter(rng.sample(given.paths, len(given.paths)))
+    for size in rng.choice(PARTS):
+        some = tuple(islice(rest, size))
+        yield products.summed_up(given.problem, some, (size,), rng, in_head=True)
+
+
+if __name__ == "__main__":
+    main()
