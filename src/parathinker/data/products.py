@@ -144,7 +144,7 @@ def _last_line(text: str) -> str:
 class ProductsSource:
     """Examples made from reasoning-gym's problems; item ``i`` is the same on every run.
 
-    Thought ids are drawn out of all that exist; in the head, each path takes its id's route.
+    In the head, each path takes the route of its thought id, drawn out of ``ROUTES``.
 
     Args:
         seed: which problems, routes and slips.
@@ -182,23 +182,23 @@ class ProductsSource:
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
-        """Example ``index`` with so many paths, at most ``ROUTES``."""
+        """Example ``index`` with so many paths; in the head, at most ``ROUTES``."""
         rng = random.Random(f"{self._seed}/{index}")
         problem = self._draw(index, rng)
-        thought_ids = rng.sample(range(1, ROUTES + 1), paths)
+        thought_ids = rng.sample(range(1, ROUTES + 1), paths) if self._in_head else [None] * paths
         written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
         if not self._summary:
             return Example(problem.question, written)
         sizes = self._readings or (paths,)
         return summed_up(problem, written, sizes, rng, in_head=self._in_head)
 
-    def _path(self, problem: Problem, thought_id: int, rng: random.Random) -> PathText:
+    def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
-        if self._in_head:
+        if thought_id is None:
+            text, flawless = work_out(problem, rate, rng), work_out(problem)
+        else:
             text = work_out_in_head(problem, thought_id, rate, rng)
             flawless = work_out_in_head(problem, thought_id)
-        else:
-            text, flawless = work_out(problem, rate, rng), work_out(problem)
         learn = self._learn_paths and text == flawless
         return PathText(text, learn=learn, thought_id=thought_id)
 
