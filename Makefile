@@ -27,7 +27,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -47,6 +47,10 @@ test: $(DEV) ## Run the tests, the slow ones left out
 
 test-slow: $(DEV) ## Run the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-vllm: $(BASE) ## The vLLM backend's tests, in .venv-vllm with vLLM for CPUs (3.5 GB); ARGS="-k rounds"
+	@python=$$($(BIN)/python scripts/vllm_environment.py) && \
+	  "$$python" -m pytest tests/vllm $(ARGS)
 
 lint: $(DEV) ## Check style and formatting
 	$(BIN)/ruff check .

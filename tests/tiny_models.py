@@ -150,7 +150,12 @@ def save_plain_model(
 
 
 def save_released_model(
-    folder: Path, *, special: bool = True, dtype: torch.dtype = torch.bfloat16, closing: float = 1.0
+    folder: Path,
+    *,
+    special: bool = True,
+    dtype: torch.dtype = torch.bfloat16,
+    closing: float = 1.0,
+    head_dim: int = 16,
 ) -> int:
     """Save a random model in the released format, and return the first control token's id.
 
@@ -160,6 +165,7 @@ def save_released_model(
     Args:
         special: whether the tokenizer lists the control tokens as special ones.
         closing: scale of the closing tokens' output rows.
+        head_dim: the released models' follows from their other sizes, and is not stated.
     """
     tokenizer = byte_tokenizer(EOS, "<|im_start|>")
     tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
@@ -196,14 +202,17 @@ def save_released_model(
         "use_sliding_window": False,
         "vocab_size": 320,
     }
+    if head_dim != config["hidden_size"] // config["num_attention_heads"]:
+        config["head_dim"] = head_dim
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = build_model("qwen2", tied=False, vocab_size=320).state_dict()
+    model = build_model("qwen2", tied=False, vocab_size=320, head_dim=head_dim)
+    tensors = model.state_dict()
     control = control_of(tokenizer)
     tensors["lm_head.weight"][[*control.closes, control.summary_close]] *= closing
     generator = torch.Generator().manual_seed(3)
     for layer in (0, 1):
         table = f"model.layers.{layer}.self_attn.seg_embeddings.weight"
-        tensors[table] = torch.randn(32, 16, generator=generator) * 0.5
+        tensors[table] = torch.randn(32, head_dim, generator=generator) * 0.5
     save_file(
         {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()},
         folder / "model.safetensors",

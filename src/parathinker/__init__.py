@@ -37,8 +37,8 @@ from parathinker.params import ThinkingParams
 
 if TYPE_CHECKING:
     from parathinker.conversation import Question
-    from parathinker.engine.engine import EngineLoad
     from parathinker.engine.kv_pool import KVUsage
+    from parathinker.engine.protocol import EngineLoad
     from parathinker.parathinker import ParaThinker
     from parathinker.prompt import RawPrompt
 
@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "EngineLoad": "parathinker.engine.engine",
+    "EngineLoad": "parathinker.engine.protocol",
     "KVUsage": "parathinker.engine.kv_pool",
     "ParaThinker": "parathinker.parathinker",
     "Question": "parathinker.conversation",

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any
 
 from parathinker.answer import Answer, Done, StreamEvent
-from parathinker.engine.engine import Engine
+from parathinker.engine.protocol import ThinkingEngine
 from parathinker.engine.request import Event
 from parathinker.engine.running import RunningRequest
-from parathinker.engine.scheduler import Job
 from parathinker.errors import ParaThinkerError
 from parathinker.outcome import Narrator
 from parathinker.prepare import Prepared
@@ -66,7 +66,7 @@ class _ToLoop:
         return await self._queue.get()
 
 
-def run_all(engine: Engine, prepared: Sequence[Prepared]) -> list[RunningRequest]:
+def run_all(engine: ThinkingEngine, prepared: Sequence[Prepared]) -> list[RunningRequest]:
     """Run requests together to their ends.
 
     Raises:
@@ -90,7 +90,7 @@ def run_all(engine: Engine, prepared: Sequence[Prepared]) -> list[RunningRequest
     return done
 
 
-def events(engine: Engine, prepared: Prepared, narrator: Narrator) -> Iterator[StreamEvent]:
+def events(engine: ThinkingEngine, prepared: Prepared, narrator: Narrator) -> Iterator[StreamEvent]:
     """One request's events, the last one ``Done``; it starts when first iterated."""
     sink = _ToThread()
     job = engine.submit(prepared.request, sink)
@@ -108,7 +108,7 @@ def events(engine: Engine, prepared: Prepared, narrator: Narrator) -> Iterator[S
 
 
 async def async_events(
-    engine: Engine, prepared: Prepared, narrator: Narrator
+    engine: ThinkingEngine, prepared: Prepared, narrator: Narrator
 ) -> AsyncGenerator[StreamEvent, None]:
     """The same in an event loop, which is never held up by the engine."""
     sink = _ToLoop()
@@ -131,7 +131,7 @@ async def async_events(
             await _cancel(engine, job)
 
 
-async def _cancel(engine: Engine, job: Job) -> None:
+async def _cancel(engine: ThinkingEngine, job: Any) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # the loop is gone, and the iterator is being collected
@@ -148,7 +148,7 @@ async def _cancel(engine: Engine, job: Job) -> None:
         raise again
 
 
-async def async_answer(engine: Engine, prepared: Prepared, narrator: Narrator) -> Answer:
+async def async_answer(engine: ThinkingEngine, prepared: Prepared, narrator: Narrator) -> Answer:
     """One request's answer; cancelling the task cancels the request."""
     stream = async_events(engine, prepared, narrator)
     try:

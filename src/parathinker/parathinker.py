@@ -6,21 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path as FilePath
 from types import TracebackType
-from typing import overload
+from typing import Any, overload
 
 from parathinker.answer import Answer, StreamEvent
 from parathinker.conversation import Question, one_or_many
 from parathinker.delivery import async_answer, async_events, events, run_all
-from parathinker.engine.batch import BLOCK_TOKENS
-from parathinker.engine.engine import Engine, EngineLoad, EngineOptions
-from parathinker.engine.runner import Runner
-from parathinker.errors import CheckpointError, UsageError
+from parathinker.engine.protocol import EngineLoad
+from parathinker.errors import UsageError
 from parathinker.graph import Layout
-from parathinker.loading import load_model
+from parathinker.loading import Loaded, load_model
 from parathinker.outcome import Narrator
 from parathinker.params import ThinkingParams
 from parathinker.prepare import Prepared, Preparer
-from parathinker.prompt import PromptCodec, RawPrompt
+from parathinker.prompt import RawPrompt
 
 
 class ParaThinker:
@@ -30,26 +28,10 @@ class ParaThinker:
     requests run together in one engine.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        codec: PromptCodec,
-        end_ids: frozenset[int],
-        options: EngineOptions,
-    ) -> None:
-        self.config = runner.config
-        largest = max(codec.tokenizer.get_vocab().values())
-        if largest >= self.config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer's largest id is {largest}, but the model's vocabulary has "
-                f"{self.config.vocab_size} entries; resize its embedding to the tokenizer"
-            )
-        self._codec = codec
-        # A model may have more rows than its tokenizer has tokens; those mean nothing.
-        padding = frozenset(range(largest + 1, self.config.vocab_size))
-        control = codec.control if codec.max_paths else None
-        self._engine = Engine(runner, control, codec.control_ids | padding, options)
-        self._preparer = Preparer(self.config, codec, end_ids, options.kv_blocks * BLOCK_TOKENS)
+    def __init__(self, loaded: Loaded) -> None:
+        self.config = loaded.config
+        self._codec, self._engine = loaded.codec, loaded.engine
+        self._preparer = Preparer(loaded.config, loaded.codec, loaded.end_ids, loaded.kv_tokens)
 
     @classmethod
     def from_pretrained(
@@ -65,6 +47,8 @@ class ParaThinker:
         max_batch_tokens: int | None = None,
         threads: int | None = None,
         compile: bool = False,
+        backend: str = "native",
+        **engine_args: Any,
     ) -> ParaThinker:
         """Load a model.
 
@@ -83,25 +67,35 @@ class ParaThinker:
                 other requests do not wait for them.
             threads: of the CPU kernels; by default one for each core this process may use.
             compile: let ``torch.compile`` fuse what runs in PyTorch; starting takes longer.
+            backend: ``native``, or ``vllm`` for larger machines and many of them (docs/vllm.md).
+            engine_args: vLLM's own, such as ``tensor_parallel_size``, ``gpu_memory_utilization`` or
+                ``max_model_len``. What it has a name of its own for is set by that name, so of the
+                arguments above only ``dtype``, ``max_batch_tokens``, ``plain`` and
+                ``thought_embeddings`` go with it.
 
         Raises:
             CheckpointError: the model is unknown, damaged or unsupported, or has no control tokens
                 and is not to be ``plain``.
-            UsageError: an unknown device, dtype, format, or size.
+            MissingExtraError: the backend is not installed.
+            UsageError: an unknown device, dtype, format, or size, or an argument that the backend
+                cannot honour.
         """
-        model = load_model(
-            str(name),
-            device,
-            dtype,
-            weights=weights,
-            plain=plain,
-            thought_embeddings=thought_embeddings,
-            kv_cache_memory=kv_cache_memory,
-            max_batch_tokens=max_batch_tokens,
-            threads=threads,
-            compile=compile,
+        return cls(
+            load_model(
+                str(name),
+                device,
+                dtype,
+                weights=weights,
+                plain=plain,
+                thought_embeddings=thought_embeddings,
+                kv_cache_memory=kv_cache_memory,
+                max_batch_tokens=max_batch_tokens,
+                threads=threads,
+                compile=compile,
+                backend=backend,
+                engine_args=engine_args,
+            )
         )
-        return cls(model.runner, model.codec, model.end_ids, model.options)
 
     @property
     def max_paths(self) -> int:

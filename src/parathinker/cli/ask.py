@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from parathinker.answer import Answer, Done
+from parathinker.backends.arguments import read_arguments
 from parathinker.cli import options as o
 from parathinker.cli.live import LiveView
 from parathinker.cli.outcome import closing_line, printable
@@ -63,6 +64,8 @@ def ask(
     weights: o.Weights = "auto",
     kv_cache_memory: o.KVCacheMemory = None,
     threads: o.Threads = None,
+    backend: o.Backend = "native",
+    engine_arg: o.EngineArg = None,
     as_json: o.Json = False,
     plain: o.Plain = False,
 ) -> None:
@@ -125,6 +128,8 @@ def ask(
             weights=weights,
             kv_cache_memory=kv_cache_memory,
             threads=threads,
+            backend=backend,
+            **read_arguments(engine_arg),
         )
     turns = [_Turn(thinker, question, params, answer)]
     turns += [_Turn(thinker, text, params, None) for text in follow_ups]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from parathinker.backends.arguments import read_arguments
 from parathinker.cli import measuring as m
 from parathinker.cli.eval_report import report
 
@@ -61,6 +62,8 @@ def run(
     ] = None,
     weights: m.Weights = None,
     device: m.Device = None,
+    backend: m.Backend = None,
+    engine_arg: m.EngineArg = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The run's folder.")
     ] = DEFAULT_OUTPUT,
@@ -99,7 +102,10 @@ def run(
         "latency_questions": latency_questions,
         "weights": weights,
         "device": device,
+        "backend": backend,
     }
+    if engine_arg:
+        given["engine_args"] = read_arguments(engine_arg)
     if option:
         given["task_options"] = m.named(option, "--option")
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -40,6 +40,10 @@ TaskOption = Annotated[
 ]
 Weights = Annotated[str | None, option("auto, float32 or int8. [default: auto]")]
 Device = Annotated[str | None, option("auto, cpu, cuda or mps. [default: auto]")]
+Backend = Annotated[str | None, option("Engine: native or vllm. [default: native]")]
+EngineArg = Annotated[
+    list[str] | None, option("vLLM's own argument, as tensor_parallel_size=2; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
 
 

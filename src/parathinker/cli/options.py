@@ -99,6 +99,11 @@ KVCacheMemory = Annotated[
     _option(MODEL, "Memory for keys and values, such as 2GiB, or 0.25 of all there is."),
 ]
 Threads = Annotated[int | None, _option(MODEL, "CPU threads; by default one for each core.")]
+Backend = Annotated[str, _option(MODEL, "Engine: native, or vllm (docs/vllm.md).")]
+EngineArg = Annotated[
+    list[str] | None,
+    _option(MODEL, "vLLM's own argument, as tensor_parallel_size=2; may be repeated."),
+]
 
 Json = Annotated[
     bool,

@@ -42,6 +42,11 @@ def serve(
         str | None, _option(_MODEL, "Such as 2GiB, or 0.25 of all there is.")
     ] = None,
     threads: Annotated[_Count, _option(_MODEL, "CPU threads.")] = None,
+    backend: Annotated[str | None, _option(_MODEL, "Engine: native or vllm. [native]")] = None,
+    engine_arg: Annotated[
+        list[str] | None,
+        _option(_MODEL, "vLLM's own argument, as tensor_parallel_size=2; may be repeated."),
+    ] = None,
     api_key_file: Annotated[
         Path | None,
         _option(_ACCESS, "File with an API key a line; or set PARATHINKER_SERVE_API_KEYS."),
@@ -136,5 +141,9 @@ def _serve(given: dict[str, Any]) -> None:
     run(settings, listening)
 
 
-PLURALS = {"cors_origin": "cors_origins", "allowed_host": "allowed_hosts"}
+PLURALS = {
+    "cors_origin": "cors_origins",
+    "allowed_host": "allowed_hosts",
+    "engine_arg": "engine_args",
+}
 """Options that may be repeated, and the settings that hold all of them."""

@@ -14,20 +14,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
-from parathinker.engine.kv_pool import KVPool, KVUsage
-from parathinker.engine.native.runner import ProductTime
+from parathinker.engine.kv_pool import KVPool
 from parathinker.engine.placement import Placement, StepInput
-from parathinker.engine.request import EngineRequest, Event
+from parathinker.engine.protocol import EngineLoad, Sink
+from parathinker.engine.request import EngineRequest
 from parathinker.engine.runner import Runner
 from parathinker.engine.running import RunningRequest
 from parathinker.engine.sampler import Sampled, with_likeliest
 from parathinker.engine.scheduler import Job, Scheduler
-from parathinker.errors import CapacityError, EngineError, NumericalError, ParaThinkerError
+from parathinker.errors import CapacityError, EngineError, ParaThinkerError
 from parathinker.tokens import ControlTokens
 
 _T = TypeVar("_T")
@@ -45,22 +45,6 @@ def _end_threads() -> None:
         engine.close()
 
 
-class Sink(Protocol):
-    """Who asked, and hears of it; called by the engine's thread, so it should not take long."""
-
-    def events(self, events: Sequence[Event]) -> None:
-        """What one step did to the request."""
-        ...
-
-    def finished(self, running: RunningRequest) -> None:
-        """It is done, and its memory free; nothing follows."""
-        ...
-
-    def failed(self, error: ParaThinkerError) -> None:
-        """It came to nothing, and its memory is free; nothing follows."""
-        ...
-
-
 @dataclass(frozen=True)
 class EngineOptions:
     """How large the engine may be."""
@@ -70,19 +54,6 @@ class EngineOptions:
     """Tokens of a forward: longer prompts are read in several."""
     max_rows: int = 128
     """Paths that grow side by side, over all requests."""
-
-
-@dataclass(frozen=True)
-class EngineLoad:
-    """What the engine is about."""
-
-    running: int
-    waiting: int
-    preemptions: int
-    """How often a request had to give its memory back and compute it again, so far."""
-    kv: KVUsage
-    products: dict[int, ProductTime] | None
-    """Matrix products by the number of tokens in a forward; None where they are not timed."""
 
 
 class Engine:
@@ -333,15 +304,7 @@ class Engine:
     def _advance(self, job: Job, chosen: Sequence[Sampled]) -> None:
         sink = self._sinks[job.arrival]
         try:
-            for segment, one in zip(job.running.growing, chosen, strict=True):
-                if not one.sound:
-                    text = "the text" if job.running.request.plain else "the summary"
-                    where = f"path {segment.thought_id}" if segment.thought_id else text
-                    raise NumericalError(
-                        f"the model's logits are not finite at token "
-                        f"{len(segment.token_ids)} of {where}: its weights are damaged, or its "
-                        "numbers outgrow this dtype"
-                    )
+            job.running.check_sound(chosen)
             events = job.running.accept(chosen)
             sink.events(events)
             if job.running.done:

@@ -27,6 +27,7 @@ from parathinker.engine.request import (
 )
 from parathinker.engine.sampler import Sampled, SamplingRow
 from parathinker.engine.segment import LiveSegment
+from parathinker.errors import NumericalError
 from parathinker.graph import Kind, Layout, ThoughtGraph
 from parathinker.tokens import ControlTokens
 
@@ -143,6 +144,21 @@ class RunningRequest:
     def sampling(self) -> list[SamplingRow]:
         """How to choose a token for each growing segment; draws their randomness."""
         return [self._choice.row(segment) for segment in self.growing]
+
+    def check_sound(self, chosen: Sequence[Sampled]) -> None:
+        """Make sure that the tokens for the growing segments mean something.
+
+        Raises:
+            NumericalError: one comes of logits that are not finite.
+        """
+        for segment, one in zip(self.growing, chosen, strict=True):
+            if not one.sound:
+                text = "the text" if self.request.plain else "the summary"
+                where = f"path {segment.thought_id}" if segment.thought_id else text
+                raise NumericalError(
+                    f"the model's logits are not finite at token {len(segment.token_ids)} of "
+                    f"{where}: its weights are damaged, or its numbers outgrow this dtype"
+                )
 
     def accept(self, chosen: Sequence[Sampled]) -> list[Event]:
         """Take a token for each growing segment, and move on.

@@ -70,18 +70,34 @@ class Sampled:
     """Token ids and log-probabilities under the raw logits, where they were asked for."""
 
 
-def path_generator(seed: int, prompt: Sequence[int], label: str) -> random.Random:
-    """The generator of one path's uniforms.
+def path_seed(seed: int, prompt: Sequence[int], label: str) -> str:
+    """What the generator of one path's uniforms is seeded with.
 
     The prompt has a say so that different questions under one seed do not share their randomness:
     a measurement over many of them would then count one draw many times.
     """
-    return random.Random(f"{seed}/{label}/{list(prompt)}")
+    return f"{seed}/{label}/{list(prompt)}"
+
+
+def path_generator(seed: int, prompt: Sequence[int], label: str) -> random.Random:
+    """The generator of one path's uniforms."""
+    return random.Random(path_seed(seed, prompt, label))
 
 
 def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
     """Choose a token for each row of raw logits in float32; the rows are left as they are."""
-    lse_R = logits_RV.logsumexp(-1)
+    lse_R, chosen_R = logits_RV.logsumexp(-1), choose(logits_RV, rows)
+    logprobs_R = logits_RV.gather(-1, chosen_R[:, None])[:, 0] - lse_R
+    return [
+        Sampled(int(token), float(logprob), bool(sound))
+        for token, logprob, sound in zip(
+            chosen_R.tolist(), logprobs_R.tolist(), lse_R.isfinite().tolist(), strict=True
+        )
+    ]
+
+
+def choose(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+    """Ids of the tokens chosen, [R], on the logits' device."""
     edited_RV = _edited(logits_RV, rows)
     chosen_R = edited_RV.argmax(-1)
     warm = [r for r, row in enumerate(rows) if row.temperature > 0]
@@ -90,13 +106,7 @@ def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
         device = "cpu" if logits_RV.device.type == "mps" else logits_RV.device
         drawn_W = _draw(edited_RV[warm].to(device), [rows[r] for r in warm])
         chosen_R[warm] = drawn_W.to(chosen_R.device)
-    logprobs_R = logits_RV.gather(-1, chosen_R[:, None])[:, 0] - lse_R
-    return [
-        Sampled(int(token), float(logprob), bool(sound))
-        for token, logprob, sound in zip(
-            chosen_R.tolist(), logprobs_R.tolist(), lse_R.isfinite().tolist(), strict=True
-        )
-    ]
+    return chosen_R
 
 
 def with_likeliest(

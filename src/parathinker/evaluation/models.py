@@ -52,6 +52,8 @@ def open_labs(
                         settings.device,
                         weights=settings.weights,
                         plain=True,
+                        backend=settings.backend,
+                        **settings.engine_args,
                     )
                 )
                 watch(what, 1, 1)

@@ -17,7 +17,7 @@ GROWABLE = ("benchmarks", "methods", "paths", "samples", "limit", "latency_quest
 any single answer is. A model may go by another name; its files are compared."""
 MOST_SAMPLES = 10_000
 """Seeds are so far apart, so that evaluations with different seeds have no answer in common."""
-_TEXTS = ("model", "weights", "device")
+_TEXTS = ("model", "weights", "device", "backend")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class EvalSettings:
     """Questions to time one at a time; 0 times none."""
     weights: str = "auto"
     device: str = "auto"
+    backend: str = "native"
+    """The engine: ``native`` or ``vllm``."""
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's own arguments."""
 
     def __post_init__(self) -> None:
         for name in ("benchmarks", "methods", "paths"):
@@ -69,6 +73,9 @@ class EvalSettings:
                 raise UsageError(f"{name} should be a text; got {getattr(self, name)!r}")
         if not isinstance(self.task_options, Mapping):
             raise UsageError(f"task_options should be names and values; got {self.task_options!r}")
+        if not isinstance(self.engine_args, Mapping):
+            raise UsageError(f"engine_args should be names and values; got {self.engine_args!r}")
+        object.__setattr__(self, "engine_args", dict(self.engine_args))
         options = {str(name): _text(value) for name, value in self.task_options.items()}
         object.__setattr__(self, "task_options", options)
         whole = {"budget": 4, "summary_tokens": 2, "samples": 1, "seed": 0, "latency_questions": 0}

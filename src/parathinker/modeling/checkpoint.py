@@ -120,6 +120,27 @@ def load_weights(
         return DecoderWeights(embedding, tuple(layers), norm, head)
 
 
+def thought_rows(folder: Path, config: DecoderConfig) -> int:
+    """Rows of a folder's thought embeddings, 0 where it has none; reads no weights.
+
+    Raises:
+        CheckpointError: as :func:`load_weights`; or only some layers have one, or of another shape.
+    """
+    with ExitStack() as stack:
+        reader = _Reader(folder, stack, torch.device("cpu"), torch.float32)
+        tables = [thought_embedding_name(i) for i in range(config.num_layers)]
+        if not any(reader.has(name) for name in tables):
+            return 0
+        rows = reader.shape(tables[0])[0]
+        for name in tables:
+            found = reader.shape(name)
+            if found != [rows, config.head_dim]:
+                raise CheckpointError(
+                    f"{folder}: tensor {name} has shape {found}, not {[rows, config.head_dim]}"
+                )
+        return rows
+
+
 class _Reader:
     """All tensors of a folder's safetensors files, by name."""
 

@@ -100,6 +100,8 @@ def load_thinker(settings: ServeSettings) -> tuple[Thinker, ModelCard]:
         weights=settings.weights,
         kv_cache_memory=_memory(settings.kv_cache_memory),
         threads=settings.threads,
+        backend=settings.backend,
+        **settings.engine_args,
     )
     return thinker, describe(settings, thinker, folder)
 

@@ -22,6 +22,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from parathinker.backends.arguments import read_arguments
 from parathinker.errors import UsageError
 
 PREFIX = "PARATHINKER_SERVE_"
@@ -49,6 +50,11 @@ class ServeSettings(BaseSettings):
     weights: str = Field("auto", description="auto, float32 or int8.")
     kv_cache_memory: str | None = Field(None, description="Such as 2GiB, or 0.25 of all there is.")
     threads: Count | None = Field(None, description="CPU threads; by default one for each core.")
+
+    backend: Literal["native", "vllm"] = Field("native", description="The engine.")
+    engine_args: Annotated[dict[str, Any], NoDecode] = Field(
+        {}, description="vLLM's own arguments; NAME=VALUE with commas in the environment."
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen at.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
@@ -101,6 +107,11 @@ class ServeSettings(BaseSettings):
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("engine_args", mode="before")
+    @classmethod
+    def _read_arguments(cls, value: Any) -> Any:
+        return read_arguments(value)
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,1 @@
+"""The engine's job done by other engines, behind the same protocol."""

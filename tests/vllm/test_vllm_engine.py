@@ -1,0 +1,231 @@
+"""Many questions at once, little memory, people who leave: answers stay right, no block is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import numpy as np
+import pytest
+from vllm_models import QUESTIONS, TOLERANCE, bytes_in_use, difference, tokens
+
+from parathinker import CapacityError, ParaThinker, PathToken, ThinkingParams, UsageError
+from parathinker.answer import Done, SummaryToken
+
+SHORT = {"temperature": 1.0, "max_path_tokens": 40, "max_summary_tokens": 10}
+
+
+def groups(count):
+    """Questions with params, all different."""
+    terminations = ("first-finish", "half-finish", "last-finish")
+    return [
+        (
+            f"{QUESTIONS[i % 3]} {i}",
+            ThinkingParams(paths=1 + 2 * i % 7, seed=i, termination=terminations[i % 3], **SHORT),
+        )
+        for i in range(count)
+    ]
+
+
+async def all_at_once(model, count):
+    """Groups and plain requests side by side."""
+    plain = ThinkingParams(paths=1, seed=1, temperature=1.0, max_path_tokens=60)
+    thought = [model.athink(question, params) for question, params in groups(count)]
+    written = [model.acomplete(f"Once {i}", plain) for i in range(3)]
+    return await asyncio.gather(*thought, *written)
+
+
+def check_all(model, native, folder, count):
+    answers = asyncio.run(all_at_once(model, count))
+    for (question, params), answer in zip(groups(count), answers, strict=False):
+        assert difference(folder, answer) <= TOLERANCE
+        assert tokens(answer) == tokens(native(folder).think(question, params))
+    for i, answer in enumerate(answers[count:]):
+        plain = ThinkingParams(paths=1, seed=1, temperature=1.0, max_path_tokens=60)
+        assert tokens(answer) == tokens(native(folder).complete(f"Once {i}", plain))
+    assert bytes_in_use(model) == 0
+
+
+def test_groups_and_plain_requests_share_the_engine(start, native, folder):
+    check_all(start(folder), native, folder, 9)
+
+
+def test_a_prompt_may_be_read_in_pieces(start, native, folder):
+    model = start(folder, max_num_batched_tokens=48)
+    question = "A long story. " * 40
+    params = ThinkingParams(paths=3, seed=1, **SHORT)
+    answer = model.think(question, params)
+    assert difference(folder, answer) <= TOLERANCE
+    check_all(model, native, folder, 5)
+
+
+def test_little_memory_makes_questions_wait_and_changes_no_answer(start, native, folder):
+    # One question may take half of it; paths and summaries are sent back, groups moved to the host.
+    model = start(folder, num_gpu_blocks_override=36, max_model_len=1000)
+    check_all(model, native, folder, 9)
+    assert model.load().preemptions > 0
+
+
+def test_tokens_stream_while_others_are_written(start, folder):
+    model = start(folder)
+    params = ThinkingParams(paths=3, seed=2, termination="last-finish", **SHORT)
+    arrivals, events = [], []
+    for event in model.stream("Why?", params):
+        arrivals.append(time.monotonic())
+        events.append(event)
+    done = events[-1]
+    assert isinstance(done, Done)
+    for path in done.answer.paths:
+        told = [e for e in events if isinstance(e, PathToken) and e.thought_id == path.thought_id]
+        assert [e.token_id for e in told] == path.token_ids
+    told = [e.token_id for e in events if isinstance(e, SummaryToken)]
+    assert told == done.answer.summary.token_ids
+    # In many pieces, not one.
+    assert len({round(at, 3) for at in arrivals}) > 10
+
+
+def test_a_stream_that_is_closed_frees_its_memory(start, folder):
+    model = start(folder)
+    params = ThinkingParams(paths=8, seed=2, **{**SHORT, "max_path_tokens": 400})
+    stream = model.stream("Why?", params)
+    for _ in range(12):
+        next(stream)
+    stream.close()
+    assert bytes_in_use(model) == 0
+
+
+async def leave_at_random(model, times, rng):
+    async def one(number):
+        params = ThinkingParams(
+            paths=rng.choice((1, 3, 8)),
+            seed=number,
+            termination=rng.choice(("first-finish", "last-finish")),
+            rounds=rng.choice((1, 1, 2)),
+            **SHORT,
+        )
+        task = asyncio.ensure_future(model.athink(f"{QUESTIONS[number % 3]} {number}", params))
+        await asyncio.sleep(rng.random() ** 2 * 0.6)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    for first in range(0, times, 5):
+        await asyncio.gather(*(one(first + i) for i in range(5)))
+
+
+@pytest.mark.parametrize(
+    "times", [25, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+)
+def test_whoever_leaves_at_any_moment_takes_no_memory_along(start, native, folder, times):
+    model = start(folder)
+    asyncio.run(leave_at_random(model, times, random.Random(times)))
+    assert bytes_in_use(model) == 0
+    question, params = groups(4)[3]
+    answer = model.think(question, params)
+    assert tokens(answer) == tokens(native(folder).think(question, params))
+    assert difference(folder, answer) <= TOLERANCE
+
+
+def test_what_was_abandoned_is_forgotten_after_a_while(start, folder):
+    """An asker that dies without a word: its paths' blocks come back by themselves."""
+    from parathinker.backends.vllm.orders import Order
+    from parathinker.backends.vllm.streams import Ask, Stream
+
+    model = start(folder, abandoned_s=1.0)
+    engine = model._engine
+
+    async def abandon(llm):
+        ask = Ask("lonely", list(range(40, 110)), 1, Order("lonely", keep="1.1"))
+        stream = Stream(llm, ask)
+        await stream.next()
+        await stream.stop()
+
+    engine.ask(abandon)
+    assert bytes_in_use(model) > 0
+    time.sleep(1.2)
+    assert bytes_in_use(model) == 0
+
+
+def test_who_comes_back_too_late_gets_an_error_and_no_wrong_answer(start, folder):
+    from parathinker.backends.vllm.layout import Piece
+    from parathinker.backends.vllm.orders import Order
+    from parathinker.backends.vllm.streams import Ask, Stream
+    from parathinker.errors import EngineError
+
+    model = start(folder)
+
+    async def too_late(llm):
+        order = Order("gone", pieces=(Piece("1.1", 0, 40),))
+        return await Stream(llm, Ask("late", list(range(40, 90)), 5, order)).next()
+
+    with pytest.raises(EngineError, match="gave up"):
+        model._engine.ask(too_late)
+    assert bytes_in_use(model) == 0
+
+
+def test_prompts_are_found_in_memory_again(start, folder):
+    model = start(folder)
+    model.forget_prefixes()
+    question = "Something new that is long enough for two blocks of tokens, and more. " * 2
+    params = ThinkingParams(paths=2, seed=1, **SHORT)
+    first, second = model.think(question, params), model.think(question, params)
+    assert first.usage.cached_tokens == 0
+    assert second.usage.cached_tokens >= 128
+    assert tokens(first) == tokens(second)
+
+
+@pytest.mark.parametrize(
+    ("wish", "name"),
+    [
+        ({"speculative_config": {"method": "ngram"}}, "speculative_config"),
+        ({"kv_transfer_config": {}}, "kv_transfer_config"),
+        ({"enable_prefix_caching": False}, "enable_prefix_caching"),
+        ({"kv_cache_dtype": "fp8"}, "kv_cache_dtype"),
+        ({"no_such_argument": 1}, "no_such_argument"),
+        ({"weights": "int8"}, "weights"),
+        ({"device": "cuda"}, "device"),
+        ({"dtype": "float64"}, "dtype"),
+    ],
+)
+def test_what_would_go_wrong_is_refused_by_name(needs_vllm, folder, wish, name):
+    with pytest.raises(UsageError, match=name):
+        ParaThinker.from_pretrained(folder, backend="vllm", **wish)
+
+
+def test_what_vllm_cannot_do_is_refused_by_name(start, folder):
+    model = start(folder)
+    first = model.think("Why?", ThinkingParams(paths=1, **SHORT))
+    with pytest.raises(UsageError, match="after"):
+        model.think("And then?", ThinkingParams(paths=1, **SHORT), after=first)
+    with pytest.raises(UsageError, match="layout"):
+        model.summarize(["Why?"], [[[41], [42]]], layout="chain")
+
+
+def test_a_question_that_can_never_fit_is_refused_at_once(start, folder):
+    model = start(folder, num_gpu_blocks_override=36, max_model_len=1000)
+    with pytest.raises(CapacityError, match="max_model_len"):
+        model.think("Why?", ThinkingParams(paths=16, max_path_tokens=100))
+
+
+def test_a_self_test_that_fails_names_the_difference(start, folder, monkeypatch):
+    from parathinker.backends.vllm import selftest
+    from parathinker.errors import EngineError
+    from parathinker.modeling.config import DecoderConfig
+    from parathinker.prompt import PromptCodec
+
+    model = start(folder)
+    codec, config = PromptCodec.from_folder(folder), DecoderConfig.from_folder(folder)
+    assert selftest.run_self_test(model._engine, codec, config) <= TOLERANCE
+    # A rule that forgets who thought what: no engine may pass by it.
+    monkeypatch.setattr(selftest, "words", lambda tokens, _: (np.arange(len(tokens)), 0))
+    with pytest.raises(EngineError, match="answers wrongly"):
+        selftest.run_self_test(model._engine, codec, config)
+
+
+def test_a_closed_engine_says_so(needs_vllm, folder, start):
+    from parathinker.errors import EngineError
+
+    model = start(folder, max_num_seqs=31)
+    model.close()
+    with pytest.raises(EngineError, match="closed"):
+        model.think("Why?", ThinkingParams(paths=1, **SHORT))
