@@ -28,6 +28,8 @@ STYLES: Sequence[Style] = (
     ("#556B2F", "p", (0, (6, 2, 2, 2))),
     ("#A52A2A", "h", "-"),
 )
+STROKE: dict[str, Any] = {"markersize": 5, "linewidth": 1.3, "elinewidth": 0.9, "capsize": 2}
+"""How thick lines with error bars are."""
 
 
 def error_line(
@@ -43,10 +45,7 @@ def error_line(
         color=colour,
         marker=marker,
         linestyle=line,
-        markersize=5,
-        linewidth=1.3,
-        elinewidth=0.9,
-        capsize=2,
+        **STROKE,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from parathinker.evaluation.plotting import STYLES, Style, error_bar
+from parathinker.evaluation.plotting import STROKE, STYLES, Style, error_bar
 from parathinker.evaluation.report.findings import Standing
 from parathinker.evaluation.tables import Row
 
@@ -71,10 +71,7 @@ def latency_line(
         color=colour,
         marker=marker,
         linestyle=line,
-        markersize=5,
-        linewidth=1.3,
-        elinewidth=0.9,
-        capsize=2,
+        **STROKE,
     )
 
 
