@@ -54,17 +54,20 @@ def main() -> None:
 def sample(folder: Path, log: Path, count: int, seed: int) -> None:
     """Let the model think about problems ``seed``, one line of the log for each."""
     source = products.ProductsSource(seed, digits=DIGITS, rephrase=0.4, in_head=True)
-    done = len(log.read_text("utf-8").splitlines()) if log.exists() else 0
+    lines = log.read_text("utf-8").splitlines(keepends=True) if log.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+    log.write_text("".join(whole), "utf-8")
+    done = len(whole)
     problems = iter(source.example(i, 1).question for i in range(done, count))
     model = ParaThinker.from_pretrained(folder)
     params = ThinkingParams(
         paths=model.max_paths, termination="last-finish", max_summary_tokens=1, seed=seed
     )
     while questions := list(islice(problems, AT_ONCE)):
-        with log.open("a", encoding="utf-8") as lines:
+        with log.open("a", encoding="utf-8") as file:
             for answer, question in zip(model.think(questions, params), questions, strict=True):
                 paths = {path.thought_id: path.text for path in answer.paths}
-                lines.write(json.dumps({"question": question, "paths": paths}) + "\n")
+                file.write(json.dumps({"question": question, "paths": paths}) + "\n")
         done += len(questions)
         print(f"{done} of {count} problems", flush=True)
 
