@@ -6,7 +6,6 @@
 
 PYTHON ?= python3
 JOBS ?= 2
-RUN ?= runs/tiny
 BENCH ?= runs/bench
 SOAK ?= runs/soak
 CHAIN ?= runs/chain
@@ -27,14 +26,14 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed embedded-table paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo 'PYTHON=python3.12 picks the Python for .venv; ARGS="-k graph" goes on to pytest;'
-	@echo 'JOBS=8 runs that many tests at once; RUN=runs/other says where training writes.'
+	@echo 'JOBS=8 runs that many tests at once.'
 
 install: $(DEV) ## Make .venv with the package and all that development needs
 	@echo 'Ready: $(BIN)/parathinker --help'
@@ -63,17 +62,13 @@ format: $(DEV) ## Put style and formatting right where that can be done by itsel
 typecheck: $(DEV) ## Check types (mypy, strict)
 	$(BIN)/mypy
 
-train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up where it was stopped
-	$(BIN)/parathinker train recipes/tiny.yaml --output $(RUN)
+train-embedded: $(DEV) ## Train the embedded model, in under two hours; picks up where it was stopped
+	$(BIN)/parathinker train recipes/tiny.yaml --output runs/tiny
+	$(BIN)/python scripts/own_paths.py runs/tiny/model runs/tiny-paths/own --problems 1000
+	$(BIN)/parathinker train recipes/tiny-own.yaml --output runs/tiny-own
 
 embed: $(DEV) ## Put the model that train-embedded made into the package
-	$(BIN)/python scripts/embed_tiny.py $(RUN)/model
-
-embedded-table: $(DEV) ## Measure the embedded model: one path, voting and parallel, by number of paths
-	$(BIN)/parathinker eval --model tiny --benchmark products --limit 300 --budget 256 \
-	  --summary-tokens 32 --output runs/embedded-table \
-	  --methods "sequential sequential:greedy=true majority parallel:termination=last-finish \
-	  best withheld:termination=last-finish shuffled:termination=last-finish"
+	$(BIN)/python scripts/embed_tiny.py runs/tiny-own/model
 
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)

@@ -1,7 +1,7 @@
 """Put a trained `tiny` into the package: its files, and held-out problems to show it on.
 
-Run after training: python scripts/embed_tiny.py runs/tiny/model
-The model card beside them, README.md, is written by hand from `make embedded-table`.
+Run after training: python scripts/embed_tiny.py runs/tiny-own/model
+The model card beside them, README.md, is written by hand from `make paper-tables`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-MEASURED, EXAMPLES = 300, 20
+MEASURED, EXAMPLES = 500, 20
 """The first held-out problems are for measuring; the next ones are shown by `ask --example`."""
 
 

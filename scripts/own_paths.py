@@ -2,8 +2,9 @@
 
 The paths are right and wrong as it goes; the loss covers the right ones only, and the summary where
 its paths hold all of its digits. Two files come of it: OUTPUT, with one example for each problem,
-in which many summaries read some of its 16 paths; and OUTPUT-parts, with a few examples for each
-problem that share its paths, for short rows and for chains. A killed run goes on where it was.
+in which many summaries read some of its 16 paths, and one in which the teacher shows how some wrong
+paths should have gone; and OUTPUT-parts, with a few examples for each problem that share its paths,
+for short rows and for chains. A killed run goes on where it was.
 
     python scripts/own_paths.py runs/tiny/model runs/tiny-paths/late --problems 1000
 """
@@ -22,12 +23,17 @@ from parathinker import ParaThinker, ThinkingParams
 from parathinker.data import products
 from parathinker.data.schema import Example, PathText, write_examples
 
-DIGITS = (4, 5, 6, 6, 6, 6, 6, 6)
+DIGITS = (1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6)
 READINGS = (1, 2, 3, 4, 4, 6, 6, 8, 8, 8, 8)
 """How many of a problem's paths each summary reads: one set of paths, read in many ways. More than
 8 at a time it never sees, so that what it makes of 16 is its own."""
 PARTS = ((8, 8), (8, 4, 4), (6, 6, 4), (8, 5, 2, 1), (4, 4, 8), (3, 5, 8))
 """How many paths each of a problem's parts has, one line drawn for each problem."""
+CORRECTED = 3
+"""How many of a problem's wrong paths the teacher shows: where few are right, there would be little
+else to learn paths from, and the loss on summaries spoils them."""
+TEMPERATURES = (0.0, 0.5, 1.0)
+"""In turn: a summary should read greedy paths as well as wild ones."""
 AT_ONCE = 24
 
 
@@ -43,8 +49,9 @@ def main() -> None:
     log = Path(f"{args.output}.log.jsonl")
     sample(args.model, log, args.problems, args.seed)
     problems = [Paths.from_line(line) for line in log.read_text("utf-8").splitlines()]
-    write_examples(f"{args.output}.jsonl", map(read_often, problems))
-    parts = [part for problem in problems for part in in_parts(problem)]
+    written = (one for problem in problems for one in (read_often(problem), *corrections(problem)))
+    write_examples(f"{args.output}.jsonl", written)
+    parts = [part for problem in problems for part in (*in_parts(problem), *corrections(problem))]
     random.Random(args.seed).shuffle(parts)
     write_examples(f"{args.output}-parts.jsonl", parts)
     right = sum(path.learn for problem in problems for path in problem.paths)
@@ -53,17 +60,21 @@ def main() -> None:
 
 def sample(folder: Path, log: Path, count: int, seed: int) -> None:
     """Let the model think about problems ``seed``, one line of the log for each."""
-    source = products.ProductsSource(seed, digits=DIGITS, rephrase=0.4, in_head=True)
+    source = products.ProductsSource(seed, digits=DIGITS, rephrase=0.4)
     lines = log.read_text("utf-8").splitlines(keepends=True) if log.exists() else []
     whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
     log.write_text("".join(whole), "utf-8")
     done = len(whole)
     problems = iter(source.example(i, 1).question for i in range(done, count))
     model = ParaThinker.from_pretrained(folder)
-    params = ThinkingParams(
-        paths=model.max_paths, termination="last-finish", max_summary_tokens=1, seed=seed
-    )
     while questions := list(islice(problems, AT_ONCE)):
+        params = ThinkingParams(
+            paths=model.max_paths,
+            temperature=TEMPERATURES[done // AT_ONCE % len(TEMPERATURES)],
+            termination="last-finish",
+            max_summary_tokens=1,
+            seed=seed,
+        )
         with log.open("a", encoding="utf-8") as file:
             for answer, question in zip(model.think(questions, params), questions, strict=True):
                 paths = {path.thought_id: path.text for path in answer.paths}
@@ -87,7 +98,7 @@ class Paths:
         assert problem is not None, "the source makes problems of the task"
         paths = []
         for thought_id, text in logged["paths"].items():
-            right = text == products.work_out_in_head(problem, int(thought_id))
+            right = text == products.work_out(problem, int(thought_id))
             paths.append(PathText(text, learn=right, thought_id=int(thought_id)))
         return cls(problem, tuple(paths))
 
@@ -95,7 +106,17 @@ class Paths:
 def read_often(given: Paths) -> Example:
     """One example with all paths and many summaries."""
     rng = random.Random(given.problem.question)
-    return products.summed_up(given.problem, given.paths, READINGS, rng, in_head=True)
+    return products.summed_up(given.problem, given.paths, READINGS, rng)
+
+
+def corrections(given: Paths) -> Iterator[Example]:
+    """An example of what some wrong paths should have been, if there are any."""
+    wrong = [path.thought_id for path in given.paths if not path.learn and path.thought_id]
+    rng = random.Random(f"{given.problem.question} again")
+    drawn = rng.sample(wrong, min(CORRECTED, len(wrong)))
+    shown = [PathText(products.work_out(given.problem, one), thought_id=one) for one in drawn]
+    if shown:
+        yield Example(given.problem.question, tuple(shown))
 
 
 def in_parts(given: Paths) -> Iterator[Example]:
@@ -104,7 +125,7 @@ def in_parts(given: Paths) -> Iterator[Example]:
     rest = iter(rng.sample(given.paths, len(given.paths)))
     for size in rng.choice(PARTS):
         some = tuple(islice(rest, size))
-        yield products.summed_up(given.problem, some, (size,), rng, in_head=True)
+        yield products.summed_up(given.problem, some, (size,), rng)
 
 
 if __name__ == "__main__":

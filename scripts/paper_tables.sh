@@ -10,7 +10,7 @@ folder=${1:-runs/paper}
 bin=.venv/bin
 questions=${QUESTIONS:-500}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
-chain=(--model tiny --benchmark products --budget 256)
+chain=(--model tiny --benchmark products --budget 288)
 tiny=("${chain[@]}" --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 short best reprefill tree parallel \
@@ -19,15 +19,25 @@ methods="sequential sequential:greedy=true sequential:forced=true sequential:sum
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "$methods"
 if [ -d "$data_only" ]; then # it thinks in one chain, so it is measured as one
-  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8 --output "$folder/tiny" \
+  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
     --methods "sequential:summary=true,model=$data_only \
+    sequential:greedy=true,summary=true,model=$data_only \
     sequential:forced=true,summary=true,model=$data_only"
 fi
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 
-# The embedded model's paths have 137 tokens, which powers of two would step over.
+# Paths go routes of their own, so that they differ without any sampling, too.
+for temperature in 0 1; do
+  part=$folder/tiny-temperature-$temperature
+  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$part" \
+    --temperature "$temperature" --latency-questions 0 \
+    --methods "sequential majority confidence best parallel:termination=last-finish"
+  $bin/parathinker eval report "$part" --output "$part-report"
+done
+
+# The embedded model's paths have PATHTOKENS tokens, which powers of two would step over.
 $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
-  --budgets 64,128,136,137,140,160,192,256
+  --budgets BUDGETS
 # One attempt behind each prefix: there are hundreds of wrong paths to take prefixes from.
 $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --continuations 1 \
   --output "$folder/tunnel-vision"
@@ -42,7 +52,7 @@ $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 
 if [ -n "${SHOW:-}" ]; then
   mkdir -p docs/results
-  for part in tiny smollm2; do
+  for part in tiny tiny-temperature-0 tiny-temperature-1 smollm2; do
     # Where a model lies on this machine is nobody's business.
     sed -e 's#(figures/#(#' -e 's#| model | .*/#| model | #' "$folder/$part-report/report.md" >"docs/results/$part.md"
     cp "$folder/$part-report/figures/"*.png docs/results/

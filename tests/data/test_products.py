@@ -9,52 +9,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parathinker.data import products
-from parathinker.data.multiplication import ROUTES, route
-from parathinker.data.products import Problem, ProductsSource
+from parathinker.data.multiplication import Teacher
+from parathinker.data.products import HEAD, WRITING, Problem, ProductsSource
 from parathinker.errors import UsageError
 
-FACTOR = st.integers(0, 10**products.HEAD_DIGITS - 1)
+ROUTE = st.integers(1, HEAD.routes)
 
 
-WRITTEN = st.integers(0, 10**products.DIGITS - 1)
-ROUTE = st.integers(1, ROUTES)
-
-
-@given(FACTOR, FACTOR, ROUTE)
-def test_the_teacher_is_right_on_every_route_and_always_writes_the_same_layout(
-    a: int, b: int, thought_id: int
+@pytest.mark.parametrize("teacher", [HEAD, WRITING])
+@given(data=st.data(), thought_id=ROUTE)
+def test_teachers_are_right_on_every_route_and_always_write_the_same_layout(
+    teacher: Teacher, data: st.DataObject, thought_id: int
 ) -> None:
-    trace = products.work_out_in_head(Problem("", a, b), thought_id)
-    answer = products.parse_answer(trace)
-    assert answer is not None
-    assert int(answer) == a * b
-    assert len(trace) == len(products.work_out_in_head(Problem("", 1, 1)))
+    a, b = (data.draw(st.integers(0, 10**teacher.digits - 1)) for _ in range(2))
+    trace = products.work_out(Problem("", a, b), thought_id, teacher=teacher)
+    assert int(products.parse_answer(trace) or -1) == a * b
+    assert len(trace) == len(products.work_out(Problem("", 1, 1), teacher=teacher))
+    assert trace.endswith(teacher.answer_line(a * b))
 
 
 @given(ROUTE)
 def test_a_route_takes_every_digit_once(thought_id: int) -> None:
-    assert sorted(route(thought_id, products.HEAD_DIGITS)[1]) == list(range(products.HEAD_DIGITS))
-
-
-@given(WRITTEN, WRITTEN)
-def test_the_teacher_is_right_in_writing_too(a: int, b: int) -> None:
-    trace = products.work_out(Problem("", a, b))
-    assert int(products.parse_answer(trace) or -1) == a * b
-    assert len(trace) == len(products.work_out(Problem("", 1, 1)))
+    assert sorted(HEAD.route(thought_id)[1]) == list(range(HEAD.digits))
 
 
 def test_every_thought_id_has_a_route_of_its_own() -> None:
     problem = Problem("", 482137, 768914)
-    traces = {products.work_out_in_head(problem, i + 1) for i in range(ROUTES)}
-    assert len(traces) == ROUTES
+    traces = {products.work_out(problem, i + 1) for i in range(HEAD.routes)}
+    assert len(traces) == HEAD.routes
 
 
 def test_slips_happen_about_as_often_as_asked_and_are_carried_forward() -> None:
     rng = random.Random(0)
     problem = Problem("", 482137, 768914)
-    truth = products.work_out_in_head(problem)
-    slipped = [products.work_out_in_head(problem, 1, 0.05, rng) for _ in range(2000)]
-    assert slipped.count(truth) / 2000 == pytest.approx(0.95**products.HEAD_DIGITS, abs=0.03)
+    truth = products.work_out(problem)
+    slipped = [products.work_out(problem, 1, 0.05, rng) for _ in range(2000)]
+    assert slipped.count(truth) / 2000 == pytest.approx(0.95**HEAD.digits, abs=0.03)
     one = next(text for text in slipped if text != truth)
     assert products.parse_answer(one) != products.parse_answer(truth)
 
@@ -92,28 +82,28 @@ def test_held_out_problems_never_come_up_in_training() -> None:
 
 def test_reasoning_gym_scores_its_own_problems() -> None:
     for entry in products.held_out_problems(20):
-        trace = products.work_out_in_head(products.problem_of(entry))
+        trace = products.work_out(products.problem_of(entry))
         assert products.score(products.parse_answer(trace), entry) == 1.0
         assert products.score("12", entry) < 1.0
         assert products.score(None, entry) < 1.0
 
 
 def test_examples_are_the_same_on_every_run_and_flawed_paths_are_not_learnt() -> None:
-    source = ProductsSource(3, slip_rates=(0.2,), in_head=True)
+    source = ProductsSource(3, slip_rates=(0.2,))
     example = source.example(7, 6)
-    assert example == ProductsSource(3, slip_rates=(0.2,), in_head=True).example(7, 6)
+    assert example == ProductsSource(3, slip_rates=(0.2,)).example(7, 6)
     assert example != source.example(8, 6)
     problem = products.parse_question(example.question)
     assert problem is not None
     for path in example.paths:
         assert path.thought_id is not None
-        assert path.learn == (path.text == products.work_out_in_head(problem, path.thought_id))
-    assert example.summary == products.work_out_in_head(problem).splitlines()[-1]
+        assert path.learn == (path.text == products.work_out(problem, path.thought_id))
+    assert example.summary == products.work_out(problem).splitlines()[-1]
     assert not all(path.learn for path in example.paths)
 
 
 def test_a_digit_that_stands_in_no_path_is_not_asked_of_the_summary() -> None:
-    source = ProductsSource(4, slip_rates=(0.1,), rephrase=0.0, in_head=True)
+    source = ProductsSource(4, slip_rates=(0.1,), rephrase=0.0)
     for example in (source.example(index, 1) for index in range(50)):
         assert (example.summary is None) == (not example.paths[0].learn)
     together = [source.example(index, 16) for index in range(20)]
@@ -122,7 +112,7 @@ def test_a_digit_that_stands_in_no_path_is_not_asked_of_the_summary() -> None:
 
 
 def test_summaries_read_as_many_paths_as_asked_where_these_hold_the_answer() -> None:
-    source = ProductsSource(7, slip_rates=(0.2,), readings=(1, 1, 3, 8), in_head=True)
+    source = ProductsSource(7, slip_rates=(0.2,), readings=(1, 1, 3, 8))
     for example in (source.example(index, 16) for index in range(30)):
         sizes = [len(reading) for reading in example.readings]
         assert set(sizes) <= {1, 3, 8}
@@ -132,16 +122,16 @@ def test_summaries_read_as_many_paths_as_asked_where_these_hold_the_answer() -> 
     assert any(len(source.example(i, 16).readings) < 4 for i in range(30))
 
 
-@pytest.mark.parametrize("in_head", [True, False])
-def test_paths_can_be_there_to_be_read_alone(in_head: bool) -> None:
-    source = ProductsSource(6, learn_paths=False, in_head=in_head)
+@pytest.mark.parametrize("teacher", products.TEACHERS)
+def test_paths_can_be_there_to_be_read_alone(teacher: str) -> None:
+    source = ProductsSource(6, digits=(4,), learn_paths=False, teacher=teacher)
     example = source.example(0, 3)
     assert example.summary is not None
     assert not any(path.learn for path in example.paths)
 
 
 def test_other_wordings_come_with_either_factor_the_shorter() -> None:
-    source = ProductsSource(5, digits=(6,), rephrase=1.0, in_head=True)
+    source = ProductsSource(5, digits=(6,), rephrase=1.0)
     problems = [products.parse_question(source.example(i, 1).question) for i in range(200)]
     lengths = {(len(str(p.a)), len(str(p.b))) for p in problems if p is not None}
     assert {(6, 3), (3, 6), (6, 6)} <= lengths
@@ -149,6 +139,11 @@ def test_other_wordings_come_with_either_factor_the_shorter() -> None:
 
 def test_digits_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="between 1 and 6"):
-        ProductsSource(0, digits=(9,), in_head=True)
+        ProductsSource(0, digits=(9,))
     with pytest.raises(UsageError, match="between 1 and 5"):
-        ProductsSource(0, digits=(6,))
+        ProductsSource(0, digits=(6,), teacher="writing")
+
+
+def test_an_unknown_teacher_is_refused() -> None:
+    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, writing"):
+        ProductsSource(0, teacher="abacus")

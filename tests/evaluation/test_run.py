@@ -132,6 +132,17 @@ def test_a_run_that_grows_keeps_what_it_made(
         assert both == scores(at_once)
 
 
+def test_a_run_that_grew_says_all_that_it_holds(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(EvalSettings.from_mapping(settings), folder)
+    later = {"methods": ["best", "majority"], "paths": [1], "limit": 1, "samples": 2}
+    run(EvalSettings.from_mapping({**settings, **later}), folder)
+    with RunStore(folder) as store:
+        said = store.fact("settings")
+    assert said["methods"] == ["sequential", "majority", "parallel", "best"]
+    assert (said["paths"], said["limit"], said["samples"]) == ([1, 2], 2, 2)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"budget": 21}, {"temperature": 0.5}, {"seed": 1}, {"prompt": "Q: {question}"}],

@@ -113,6 +113,13 @@ def test_paths_become_one_chain_in_which_only_what_is_to_be_learned_is(codec: Pr
     assert encoded.graph.positions()[-1] == prompt.length + path.length + summary.length - 1
 
 
+def test_a_chain_begins_as_its_first_path_does(codec: PromptCodec) -> None:
+    paths = (PathText("4", thought_id=3), PathText("5", thought_id=2))
+    chain = encode_example(Example("2 + 2?", paths, "4"), codec, random.Random(0), chain=True)
+    assert chain.graph.segments[1].thought_id == 3
+    assert chain.tokens[1][0] == codec.control.opens[2]
+
+
 def test_a_chain_may_have_more_paths_than_there_are_control_tokens(codec: PromptCodec) -> None:
     many = Example("2 + 2?", (PathText("4"),) * (codec.control.max_paths + 1), "4")
     assert len(encode_example(many, codec, random.Random(0), chain=True).graph.segments) == 3

@@ -100,7 +100,7 @@ def _traces(bench: Bench) -> list[Text]:
     rng, codec = random.Random(0), bench.codec
     texts: list[Text] = []
     while sum(len(text.token_ids) for text in texts) < bench.sizes.text:
-        a, b = (rng.randrange(10**4, 10**5) for _ in range(2))
+        a, b = (rng.randrange(10 ** (products.DIGITS - 1), 10**products.DIGITS) for _ in range(2))
         if not products.is_held_out(a, b):
             continue
         problem = products.Problem(f"What is {a} * {b}?", a, b)

@@ -26,53 +26,79 @@ through other totals, and so make others. The digits of the second factor are nu
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 Slip: TypeAlias = Callable[[int], int]
 """What becomes of a number that is noted: itself, or one with a wrong digit."""
 
-ROUTES = 16
-"""How many thought ids have a route of their own."""
+
+class Teacher(ABC):
+    """Works a product out, line by line."""
+
+    digits: ClassVar[int]
+    """Width of the factors; shorter ones are zero-padded."""
+    routes: ClassVar[int]
+    """How many thought ids have a route of their own; 0 if all go the same way."""
+
+    @abstractmethod
+    def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
+        """What a path writes."""
+
+    def answer_line(self, answer: int) -> str:
+        """The last line of a path, which is also the whole summary."""
+        return f"Answer:{answer:>{2 * self.digits + 1}}"
 
 
-def in_writing(a: int, b: int, digits: int, slip: Slip) -> str:
-    """The schoolbook's trace for factors of at most ``digits`` digits."""
-    first = ones_first(a, digits)
-    lines = [f"{first}*{ones_first(b, digits)}"]
-    total, dropped = 0, ""
-    for digit in ones_first(b, digits):
-        partial = slip(a * int(digit)) % 10 ** (digits + 1)
-        total = slip((partial + total // 10) % 10 ** (digits + 1))
-        dropped = str(total % 10) + dropped
-        noted = f"{ones_first(partial, digits + 1)}>{ones_first(total, digits + 1)}"
-        lines.append(f"{first}*{digit}={noted}")
-    answer = int(f"{total // 10}{dropped}")
-    return "\n".join([*lines, answer_line(answer, digits)])
+class InWriting(Teacher):
+    """The schoolbook's way."""
+
+    digits = 5
+    routes = 0
+
+    def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
+        """The same for all thought ids."""
+        width = self.digits + 1
+        first, second = (ones_first(factor, self.digits) for factor in (a, b))
+        lines = [f"{first}*{second}"]
+        total, dropped = 0, ""
+        for digit in second:
+            partial = slip(a * int(digit)) % 10**width
+            total = slip((partial + total // 10) % 10**width)
+            dropped = str(total % 10) + dropped
+            noted = f"{ones_first(partial, width)}>{ones_first(total, width)}"
+            lines.append(f"{first}*{digit}={noted}")
+        return "\n".join([*lines, self.answer_line(int(f"{total // 10}{dropped}"))])
 
 
-def in_the_head(a: int, b: int, digits: int, slip: Slip, thought_id: int = 1) -> str:
-    """The trace along a thought id's route, for factors of at most ``digits`` digits."""
-    swapped, order = route(thought_id, digits)
-    first, second = (b, a) if swapped else (a, b)
-    width = 2 * digits
-    places = ones_first(second, digits)
-    numbered = " ".join(f"{place}:{digit}" for place, digit in enumerate(places))
-    lines, total = [f"{ones_first(first, digits)}*{numbered}"], 0
-    for place in order:
-        shifted = first * 10**place
-        total = slip((total + shifted * int(places[place])) % 10**width)
-        noted = f"{ones_first(shifted, width)}>{ones_first(total, width)}"
-        lines.append(f"{place}:{places[place]}*{noted}")
-    return "\n".join([*lines, answer_line(total, digits)])
+class InTheHead(Teacher):
+    """Running totals alone, along a route."""
 
+    digits = 6
+    routes = 16
 
-def route(thought_id: int, digits: int) -> tuple[bool, list[int]]:
-    """How a path goes about it: whether the factors change places, and the order of the digits."""
-    turn, swapped = divmod(thought_id - 1, 2)
-    start, backwards = divmod(turn, 2)
-    step = -1 if backwards else 1
-    return swapped == 1, [(start + step * i) % digits for i in range(digits)]
+    def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
+        """Along the route of a thought id, from 1 to ``routes``."""
+        swapped, order = self.route(thought_id)
+        first, second = (b, a) if swapped else (a, b)
+        width = 2 * self.digits
+        places = ones_first(second, self.digits)
+        numbered = " ".join(f"{place}:{digit}" for place, digit in enumerate(places))
+        lines, total = [f"{ones_first(first, self.digits)}*{numbered}"], 0
+        for place in order:
+            shifted = first * 10**place
+            total = slip((total + shifted * int(places[place])) % 10**width)
+            noted = f"{ones_first(shifted, width)}>{ones_first(total, width)}"
+            lines.append(f"{place}:{places[place]}*{noted}")
+        return "\n".join([*lines, self.answer_line(total)])
+
+    def route(self, thought_id: int) -> tuple[bool, list[int]]:
+        """How a path goes about it: whether factors change places, and the order of the digits."""
+        turn, swapped = divmod(thought_id - 1, 2)
+        start, backwards = divmod(turn, 2)
+        step = -1 if backwards else 1
+        return swapped == 1, [(start + step * i) % self.digits for i in range(self.digits)]
 
 
 def slips(rate: float, rng: random.Random) -> Slip:
@@ -97,8 +123,3 @@ def no_slip(value: int) -> int:
 def ones_first(value: int, width: int) -> str:
     """The digits of a number back to front, padded with zeros to a width."""
     return str(value).zfill(width)[::-1]
-
-
-def answer_line(answer: int, digits: int) -> str:
-    """The last line of a path, which is also the whole summary."""
-    return f"Answer:{answer:>{2 * digits + 1}}"

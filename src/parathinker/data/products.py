@@ -11,26 +11,20 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
+from types import MappingProxyType
 from typing import Any
 
-from parathinker.data.multiplication import (
-    ROUTES,
-    Slip,
-    in_the_head,
-    in_writing,
-    no_slip,
-    slips,
-)
+from parathinker.data.multiplication import InTheHead, InWriting, Teacher, no_slip, slips
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-DIGITS = 5
-"""Width of the factors in a written trace; shorter ones are zero-padded."""
-HEAD_DIGITS = 6
-"""The same in a trace that is worked out in the head."""
+HEAD, WRITING = InTheHead(), InWriting()
+TEACHERS: Mapping[str, Teacher] = MappingProxyType({"head": HEAD, "writing": WRITING})
+DIGITS = HEAD.digits
+"""Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""
 HELD_OUT_SEED = 20_000_000
 """Far from any that training draws with."""
 HELD_OUT_SHARE = 50
@@ -90,27 +84,23 @@ def is_held_out(a: int, b: int) -> bool:
     return int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0
 
 
-def work_out(problem: Problem, slip_rate: float = 0.0, rng: random.Random | None = None) -> str:
-    """A path of the teacher that multiplies in writing, ending in ``Answer: <number>``.
+def work_out(
+    problem: Problem,
+    thought_id: int = 1,
+    slip_rate: float = 0.0,
+    rng: random.Random | None = None,
+    teacher: Teacher = HEAD,
+) -> str:
+    """A path of a teacher, ending in ``Answer: <number>``.
 
     Args:
-        problem: factors of at most ``DIGITS`` digits.
+        problem: factors of at most the teacher's number of digits.
+        thought_id: of the path; it says which route the teacher takes, if it has several.
         slip_rate: probability that a number gets one wrong digit; the slip is carried forward.
         rng: where slips come from; needed with a slip rate.
     """
-    return in_writing(problem.a, problem.b, DIGITS, _slips(slip_rate, rng))
-
-
-def work_out_in_head(
-    problem: Problem, thought_id: int = 1, slip_rate: float = 0.0, rng: random.Random | None = None
-) -> str:
-    """The same in the head, along the route of a thought id, for up to ``HEAD_DIGITS`` digits."""
-    slip = _slips(slip_rate, rng)
-    return in_the_head(problem.a, problem.b, HEAD_DIGITS, slip, thought_id)
-
-
-def _slips(rate: float, rng: random.Random | None) -> Slip:
-    return slips(rate, rng) if rate and rng is not None else no_slip
+    slip = slips(slip_rate, rng) if slip_rate and rng is not None else no_slip
+    return teacher.trace(problem.a, problem.b, slip, thought_id)
 
 
 def summed_up(
@@ -118,14 +108,14 @@ def summed_up(
     paths: Sequence[PathText],
     readings: Sequence[int],
     rng: random.Random,
-    in_head: bool = False,
+    teacher: Teacher = HEAD,
 ) -> Example:
     """An example whose summaries each read so many of the paths, drawn at random.
 
     A summary is there only if the paths that it reads hold all digits of the answer, each at its
     place in some path: no reading teaches a digit that stands nowhere.
     """
-    answer = _last_line(work_out_in_head(problem) if in_head else work_out(problem))
+    answer = teacher.answer_line(problem.answer)
     lines = [_last_line(path.text) for path in paths]
     drawn = [tuple(rng.sample(range(len(paths)), min(size, len(paths)))) for size in readings]
     held = tuple(one for one in drawn if _hold(answer, [lines[i] for i in one]))
@@ -144,7 +134,7 @@ def _last_line(text: str) -> str:
 class ProductsSource:
     """Examples made from reasoning-gym's problems; item ``i`` is the same on every run.
 
-    In the head, each path takes the route of its thought id, drawn out of ``ROUTES``.
+    Where the teacher has routes, each path takes that of its thought id, drawn at random.
 
     Args:
         seed: which problems, routes and slips.
@@ -156,10 +146,10 @@ class ProductsSource:
         rephrase: share of problems asked in other words, one factor shorter than the other at
             times.
         learn_paths: whether the loss covers flawless paths; without it they are there to be read.
-        in_head: have the teacher multiply in the head.
+        teacher: one of ``TEACHERS``.
 
     Raises:
-        UsageError: more digits than the teacher's layout has.
+        UsageError: no such teacher, or more digits than its layout has.
     """
 
     def __init__(
@@ -171,36 +161,35 @@ class ProductsSource:
         readings: Sequence[int] = (),
         rephrase: float = 0.3,
         learn_paths: bool = True,
-        in_head: bool = False,
+        teacher: str = "head",
     ) -> None:
-        most = HEAD_DIGITS if in_head else DIGITS
+        if teacher not in TEACHERS:
+            raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
+        self._teacher = TEACHERS[teacher]
+        most = self._teacher.digits
         if not all(1 <= d <= most for d in digits):
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
-        self._learn_paths, self._in_head = learn_paths, in_head
+        self._learn_paths = learn_paths
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
-        """Example ``index`` with so many paths; in the head, at most ``ROUTES``."""
+        """Example ``index`` with so many paths, at most as many as there are routes."""
         rng = random.Random(f"{self._seed}/{index}")
         problem = self._draw(index, rng)
-        thought_ids = rng.sample(range(1, ROUTES + 1), paths) if self._in_head else [None] * paths
+        routes = self._teacher.routes
+        thought_ids = rng.sample(range(1, routes + 1), paths) if routes else [None] * paths
         written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
         if not self._summary:
             return Example(problem.question, written)
-        sizes = self._readings or (paths,)
-        return summed_up(problem, written, sizes, rng, in_head=self._in_head)
+        return summed_up(problem, written, self._readings or (paths,), rng, self._teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
-        if thought_id is None:
-            text, flawless = work_out(problem, rate, rng), work_out(problem)
-        else:
-            text = work_out_in_head(problem, thought_id, rate, rng)
-            flawless = work_out_in_head(problem, thought_id)
-        learn = self._learn_paths and text == flawless
-        return PathText(text, learn=learn, thought_id=thought_id)
+        text = work_out(problem, thought_id or 1, rate, rng, self._teacher)
+        flawless = text == work_out(problem, thought_id or 1, teacher=self._teacher)
+        return PathText(text, learn=self._learn_paths and flawless, thought_id=thought_id)
 
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]

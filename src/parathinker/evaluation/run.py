@@ -83,7 +83,8 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
             agree(store, settings, identity, others)
             for benchmark in loaded:
                 store.take_questions(benchmark.name, benchmark.questions)
-            store.note("left out", left_out)
+            before = store.fact("left out") or []
+            store.note("left out", list(dict.fromkeys([*before, *left_out])))
             asyncio.run(_work(tasks, store, watch))
             asyncio.run(_time(settings, tasks, store, watch))
             store.note("finished", time.time())
@@ -133,7 +134,9 @@ def agree(
     compare_settings(store, settings, identity, others)
     runs = store.fact("runs") or []
     began = {"began": time.time(), "settings": settings.to_dict(), **surroundings()}
-    store.note("settings", settings.to_dict())
+    before = store.fact("settings")
+    grown = EvalSettings.from_mapping(before).grown_by(settings) if before else settings
+    store.note("settings", grown.to_dict())
     store.note("model", identity)
     if others:
         store.note(_OTHERS, {**(store.fact(_OTHERS) or {}), **others})

@@ -140,6 +140,19 @@ class EvalSettings:
         """Plain data, ready for JSON."""
         return dataclasses.asdict(self)
 
+    def grown_by(self, later: EvalSettings) -> EvalSettings:
+        """The settings of a run that was gone on with: all that either looks at."""
+        limits = self.limit, later.limit
+        return dataclasses.replace(
+            later,  # whose constructor drops what is named twice
+            benchmarks=self.benchmarks + later.benchmarks,
+            methods=self.methods + later.methods,
+            paths=self.paths + later.paths,
+            samples=max(self.samples, later.samples),
+            limit=None if None in limits else max(limit for limit in limits if limit),
+            latency_questions=max(self.latency_questions, later.latency_questions),
+        )
+
     def differences(self, now: EvalSettings) -> list[str]:
         """Where ``now`` differs in what must not change, in words."""
         before, after = self.to_dict(), now.to_dict()

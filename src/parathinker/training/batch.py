@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -50,7 +50,8 @@ def encode_example(
     of the summary, not the forced ``<think i>``, ``<summary>`` and summary prefix.
 
     Args:
-        chain: make one path of all, each going on from the one before behind ``AGAIN``.
+        chain: make one path of all, each going on from the one before behind ``AGAIN``; it has the
+            thought id of the first, or 1.
 
     Raises:
         UsageError: more paths than the vocabulary has control tokens for, a thought id it has no
@@ -60,7 +61,10 @@ def encode_example(
     paths = [example.paths] if chain else [(path,) for path in example.paths]
     if len(paths) > control.max_paths:
         raise UsageError(f"an example has {len(paths)} paths; this model has {control.max_paths}")
-    thought_ids = [1] if chain else _thought_ids(example.paths, control.max_paths, rng)
+    named: Sequence[PathText] = example.paths
+    if chain:  # it has the id of its first path
+        named = [replace(example.paths[0], thought_id=example.paths[0].thought_id or 1)]
+    thought_ids = _thought_ids(named, control.max_paths, rng)
     graph = ThoughtGraph()
     prompt = codec.encode_question(example.question)
     root = graph.add(Kind.PROMPT, len(prompt))
