@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+RUN ?= runs/tiny
 BENCH ?= runs/bench
 SOAK ?= runs/soak
 CHAIN ?= runs/chain
@@ -33,7 +34,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo 'PYTHON=python3.12 picks the Python for .venv; ARGS="-k graph" goes on to pytest;'
-	@echo 'JOBS=8 runs that many tests at once.'
+	@echo 'JOBS=8 runs that many tests at once; RUN=runs/other says where training writes.'
 
 install: $(DEV) ## Make .venv with the package and all that development needs
 	@echo 'Ready: $(BIN)/parathinker --help'
@@ -62,13 +63,11 @@ format: $(DEV) ## Put style and formatting right where that can be done by itsel
 typecheck: $(DEV) ## Check types (mypy, strict)
 	$(BIN)/mypy
 
-train-embedded: $(DEV) ## Train the embedded model, in under two hours; picks up where it was stopped
-	$(BIN)/parathinker train recipes/tiny.yaml --output runs/tiny
-	$(BIN)/python scripts/own_paths.py runs/tiny/model runs/tiny-paths/own --problems 1000
-	$(BIN)/parathinker train recipes/tiny-own.yaml --output runs/tiny-own
+train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up where it was stopped
+	bash scripts/train_tiny.sh $(RUN)
 
 embed: $(DEV) ## Put the model that train-embedded made into the package
-	$(BIN)/python scripts/embed_tiny.py runs/tiny-own/model
+	$(BIN)/python scripts/embed_tiny.py $(RUN)/own-4/model
 
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)

@@ -1,6 +1,6 @@
 """Put a trained `tiny` into the package: its files, and held-out problems to show it on.
 
-Run after training: python scripts/embed_tiny.py runs/tiny-own/model
+Run after training: python scripts/embed_tiny.py runs/tiny/own-4/model
 The model card beside them, README.md, is written by hand from `make paper-tables`.
 """
 

@@ -24,16 +24,23 @@ from parathinker.data import products
 from parathinker.data.schema import Example, PathText, write_examples
 
 DIGITS = (1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6)
-READINGS = (1, 2, 3, 4, 4, 6, 6, 8, 8, 8, 8)
-"""How many of a problem's paths each summary reads: one set of paths, read in many ways. More than
-8 at a time it never sees, so that what it makes of 16 is its own."""
+READINGS = (*[1] * 16, *[2] * 10, *[3] * 3, *[4] * 3, *[6] * 2, *[8] * 3)
+"""How many of a problem's paths each summary reads: one set of paths, read in many ways. Few paths
+seldom hold the whole answer, so they are drawn more often. More than 8 at a time it never sees, so
+that what it makes of 16 is its own."""
 PARTS = ((8, 8), (8, 4, 4), (6, 6, 4), (8, 5, 2, 1), (4, 4, 8), (3, 5, 8))
 """How many paths each of a problem's parts has, one line drawn for each problem."""
 CORRECTED = 3
 """How many of a problem's wrong paths the teacher shows: where few are right, there would be little
 else to learn paths from, and the loss on summaries spoils them."""
+READINGS_OF_RIGHT = (*[1] * 6, *[2] * 3, 3)
+"""Of those: routes on which the model is seldom right would seldom be read alone otherwise."""
 TEMPERATURES = (0.0, 0.5, 1.0)
 """In turn: a summary should read greedy paths as well as wild ones."""
+LATE = (1, 2, 15, 16)
+"""Routes that come to the highest digits last. A summary that reads one of these alone has to look
+at the last line; on all others the line before will do, and this is what it learns by itself."""
+READINGS_OF_LATE = ((0,), (1,), (2,), (3,), (0, 1), (2, 3), (0,), (1,))
 AT_ONCE = 24
 
 
@@ -49,7 +56,11 @@ def main() -> None:
     log = Path(f"{args.output}.log.jsonl")
     sample(args.model, log, args.problems, args.seed)
     problems = [Paths.from_line(line) for line in log.read_text("utf-8").splitlines()]
-    written = (one for problem in problems for one in (read_often(problem), *corrections(problem)))
+    written = (
+        one
+        for problem in problems
+        for one in (read_often(problem), *corrections(problem), late_routes(problem))
+    )
     write_examples(f"{args.output}.jsonl", written)
     parts = [part for problem in problems for part in (*in_parts(problem), *corrections(problem))]
     random.Random(args.seed).shuffle(parts)
@@ -116,7 +127,15 @@ def corrections(given: Paths) -> Iterator[Example]:
     drawn = rng.sample(wrong, min(CORRECTED, len(wrong)))
     shown = [PathText(products.work_out(given.problem, one), thought_id=one) for one in drawn]
     if shown:
-        yield Example(given.problem.question, tuple(shown))
+        yield products.summed_up(given.problem, shown, READINGS_OF_RIGHT, rng)
+
+
+def late_routes(given: Paths) -> Example:
+    """An example to learn reading from, not writing."""
+    problem = given.problem
+    paths = [PathText(products.work_out(problem, i), learn=False, thought_id=i) for i in LATE]
+    answer = products.HEAD.answer_line(problem.answer)
+    return Example(problem.question, tuple(paths), answer, readings=READINGS_OF_LATE)
 
 
 def in_parts(given: Paths) -> Iterator[Example]:

@@ -35,9 +35,9 @@ for temperature in 0 1; do
   $bin/parathinker eval report "$part" --output "$part-report"
 done
 
-# The embedded model's paths have PATHTOKENS tokens, which powers of two would step over.
+# The embedded model's paths have 228 tokens, which powers of two would step over.
 $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
-  --budgets BUDGETS
+  --budgets 64,128,227,228,240,288,576,1152
 # One attempt behind each prefix: there are hundreds of wrong paths to take prefixes from.
 $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --continuations 1 \
   --output "$folder/tunnel-vision"

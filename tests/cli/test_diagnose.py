@@ -192,13 +192,13 @@ def test_the_embedded_model_has_tunnel_vision_and_paths_side_by_side_have_not(
     run: Run, tmp_path: Path
 ) -> None:
     code, output, errors = run(
-        "diagnose", "tunnel-vision", "--limit", 24, "--budget", 160, "--summary-tokens", 32,
-        "--prefix-tokens", "0,100", "-o", tmp_path / "tunnel", "--json",
+        "diagnose", "tunnel-vision", "--limit", 24, "--budget", 288, "--summary-tokens", 32,
+        "--prefix-tokens", "0,160", "-o", tmp_path / "tunnel", "--json",
     )  # fmt: skip
     assert code == 0, errors
     recovered = {
         (row["line"], row["prefix"]): row["recovered"]["mean"] for row in json.loads(output)["rows"]
     }
-    assert recovered["wrong path", 100] < recovered["wrong path", 0] - 0.3
-    assert recovered["wrong path, parallel", 100] > recovered["wrong path", 100] + 0.3
-    assert recovered["right path", 100] > recovered["wrong path", 100] + 0.3
+    assert recovered["wrong path", 160] < recovered["wrong path", 0] - 0.3
+    assert recovered["wrong path, parallel", 160] > recovered["wrong path", 160] + 0.3
+    assert recovered["right path", 160] > recovered["wrong path", 160] + 0.3

@@ -137,6 +137,14 @@ def test_other_wordings_come_with_either_factor_the_shorter() -> None:
     assert {(6, 3), (3, 6), (6, 6)} <= lengths
 
 
+def test_routes_are_those_of_thought_ids_that_the_model_has() -> None:
+    source = ProductsSource(8, max_paths=4)
+    seen = {path.thought_id for i in range(20) for path in source.example(i, 2).paths}
+    assert seen == {1, 2, 3, 4}
+    with pytest.raises(UsageError, match="5 paths, but routes for 4 only"):
+        source.example(0, 5)
+
+
 def test_digits_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError, match="between 1 and 6"):
         ProductsSource(0, digits=(9,))

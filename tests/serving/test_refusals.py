@@ -59,7 +59,7 @@ def test_what_openai_has_and_this_server_lacks_is_refused(field: str, value: Any
         ({"thinking": {"termination": "never"}}, "thinking.termination"),
         ({"thinking": {"paths": "auto", "termination": "half-finish"}}, "thinking.termination"),
         ({"thinking": {"rounds": 99}}, "thinking.rounds"),
-        ({"thinking": {"max_path_tokens": 5000}}, "thinking.max_path_tokens"),
+        ({"thinking": {"max_path_tokens": 9000}}, "thinking.max_path_tokens"),
         ({"thinking": {"show": "all"}}, "thinking.show"),
         ({"response_format": {"type": "json_object"}}, "response_format.type"),
         ({"modalities": ["text", "audio"]}, "modalities[1]"),
@@ -115,7 +115,7 @@ def test_another_model_does_not_exist() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
-    error = error_of(client().chat("1" * 5000))
+    error = error_of(client().chat("1" * 9000))
     assert error["code"] == "context_length_exceeded"
     assert error["param"] == "messages"
     limited = client(limit_prompt_tokens=5)

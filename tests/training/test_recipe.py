@@ -160,3 +160,33 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"name: \xff")
     with pytest.raises(UsageError, match="not valid YAML"):
         read_recipe(tmp_path / "bad.yaml")
+
+
+def test_values_can_be_set_without_a_copy_of_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps(GOOD), "utf-8")
+    changes = ("seed=7", "stages.one.steps=5", "stages.0.data.paths=[1, 2]", "model.max_paths=4")
+    recipe = read_recipe(file, changes)
+    assert (recipe.seed, recipe.stages[0].steps, recipe.model.max_paths) == (7, 5, 4)
+    assert recipe.stages[0].data.paths == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "looks like model.base=FOLDER; got 'seed'"),
+        ("sed=1", "no key 'sed'"),
+        ("modle.base=x", "modle.base cannot be set, there is no 'modle'"),
+        ("stages.two.steps=1", "there is no 'two'"),
+        ("stages.1.steps=1", "there is no '1'"),
+        ("seed=[", "'seed=.' is not valid YAML"),
+        ("seed=x", "seed should be int"),
+    ],
+)
+def test_a_change_of_what_is_not_there_is_refused(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps(GOOD), "utf-8")
+    with pytest.raises(UsageError, match=message):
+        read_recipe(file, [change])

@@ -40,7 +40,7 @@ def root() -> None:
 
     \b
     Examples:
-      parathinker diagnose tunnel-vision --limit 100 --budget 256 --summary-tokens 32
+      parathinker diagnose tunnel-vision --limit 100 --budget 288 --summary-tokens 32
       parathinker diagnose ablations --model M --benchmark amc23 --variant data-only=FOLDER
     """
 
@@ -80,7 +80,7 @@ def tunnel_vision(
 
     \b
     Example:
-      parathinker diagnose tunnel-vision --limit 100 --budget 256 --summary-tokens 32 -o runs/tunnel
+      parathinker diagnose tunnel-vision --limit 100 --budget 288 --summary-tokens 32 -o runs/tunnel
     """
     from parathinker.diagnostics import tunnel_vision as diagnosis
 
@@ -121,7 +121,7 @@ def budget(
 
     \b
     Example:
-      parathinker diagnose budget --limit 100 --budget 256 -o runs/budget
+      parathinker diagnose budget --limit 100 --budget 288 -o runs/budget
     """
     from parathinker.diagnostics import budget as diagnosis
 
@@ -169,7 +169,7 @@ def ablations(
 
     \b
     Example:
-      parathinker diagnose ablations --limit 100 --budget 256 --summary-tokens 32 -o runs/ablations
+      parathinker diagnose ablations --limit 100 --budget 288 --summary-tokens 32 -o runs/ablations
     """
     from parathinker.diagnostics import ablations as diagnosis
 
@@ -207,7 +207,7 @@ def diversity(
 
     \b
     Example:
-      parathinker diagnose diversity --limit 100 --budget 256 --summary-tokens 32 -o runs/diversity
+      parathinker diagnose diversity --limit 100 --budget 288 --summary-tokens 32 -o runs/diversity
     """
     from parathinker.diagnostics import diversity as diagnosis
 

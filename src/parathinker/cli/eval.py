@@ -76,7 +76,7 @@ def run(
 
     \b
     Examples:
-      parathinker eval --limit 100 --budget 256 --summary-tokens 32 -o runs/tiny
+      parathinker eval --limit 100 --budget 288 --summary-tokens 32 -o runs/tiny
       parathinker eval --model M --benchmark aime24,math500 --paths 1,8 --samples 16 -o runs/paper
       parathinker eval --model M --methods "parallel majority:model=BASE" --paths 8 -o runs/paper
       parathinker eval report runs/tiny

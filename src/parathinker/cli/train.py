@@ -17,6 +17,15 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Where checkpoints and the model go; default runs/NAME.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another value than the recipe's, such as model.base=FOLDER or "
+            "stages.NAME.steps=100. Can be given several times.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default all cores.")
     ] = None,
@@ -47,6 +56,7 @@ def train(
     \b
     Examples:
       parathinker train recipes/tiny.yaml --output runs/tiny
+      parathinker train recipes/smollm2-lora.yaml --set model.base=FOLDER --set seed=2
       parathinker train recipes/r1-qwen-7b.yaml --dry-run --gpus 8 --gpu-memory 80GB
       accelerate launch --config_file recipes/accelerate/fsdp2.yaml \\
         -m parathinker train recipes/r1-qwen-7b.yaml
@@ -56,7 +66,7 @@ def train(
     from parathinker.errors import UsageError
     from parathinker.training.recipe_yaml import read_recipe
 
-    read = read_recipe(recipe)
+    read = read_recipe(recipe, changes or ())
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run")
     quiet_transformers()

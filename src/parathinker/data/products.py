@@ -147,6 +147,7 @@ class ProductsSource:
             times.
         learn_paths: whether the loss covers flawless paths; without it they are there to be read.
         teacher: one of ``TEACHERS``.
+        max_paths: thought ids that the model has.
 
     Raises:
         UsageError: no such teacher, or more digits than its layout has.
@@ -162,6 +163,7 @@ class ProductsSource:
         rephrase: float = 0.3,
         learn_paths: bool = True,
         teacher: str = "head",
+        max_paths: int = 16,
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -172,14 +174,17 @@ class ProductsSource:
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths = learn_paths
+        self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
-        """Example ``index`` with so many paths, at most as many as there are routes."""
+        """Example ``index`` with so many paths, at most as many as have routes."""
         rng = random.Random(f"{self._seed}/{index}")
         problem = self._draw(index, rng)
-        routes = self._teacher.routes
-        thought_ids = rng.sample(range(1, routes + 1), paths) if routes else [None] * paths
+        routes = self._thought_ids
+        if routes and paths > len(routes):
+            raise UsageError(f"products: {paths} paths, but routes for {len(routes)} only")
+        thought_ids = rng.sample(routes, paths) if routes else [None] * paths
         written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
         if not self._summary:
             return Example(problem.question, written)

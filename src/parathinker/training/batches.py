@@ -73,7 +73,7 @@ class Batches(Dataset[dict[str, Any]]):
 
         self.source: Drawn | Epochs
         if stage.data.source == "products":
-            self.source = Drawn(stage, seed, encode)
+            self.source = Drawn(stage, seed, encode, codec.control.max_paths)
         else:
             self.source = Epochs(stage, seed, encode, cache, say)
         if stage.steps is not None:
@@ -109,9 +109,9 @@ class Batches(Dataset[dict[str, Any]]):
 class Drawn:
     """Examples that a task makes, without end; those of a batch have one number of paths."""
 
-    def __init__(self, stage: StageRecipe, seed: int, encode: Encode) -> None:
+    def __init__(self, stage: StageRecipe, seed: int, encode: Encode, max_paths: int) -> None:
         try:
-            self._source = ProductsSource(seed, **stage.data.options)
+            self._source = ProductsSource(seed, max_paths=max_paths, **stage.data.options)
         except TypeError as error:
             raise UsageError(f"recipe: data.options do not fit source products: {error}") from error
         self._limit = stage.data.fixed_examples or 2**40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -21,11 +22,16 @@ from parathinker.training.recipe import (
 T = TypeVar("T")
 
 
-def read_recipe(file: Path) -> Recipe:
+def read_recipe(file: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
 
+    Args:
+        changes: other values, such as ``model.base=runs/other`` or ``stages.own.steps=100``, with a
+            stage's name or its number from 0; values are YAML.
+
     Raises:
-        UsageError: no such file, not YAML, or a key that is unknown, missing or out of range.
+        UsageError: no such file, not YAML, a change of what is not there, or a key that is unknown,
+            missing or out of range.
         MissingExtraError: the ``train`` extra is not installed.
     """
     try:
@@ -38,7 +44,34 @@ def read_recipe(file: Path) -> Recipe:
         raw = yaml.safe_load(file.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {file} is not valid YAML: {error}") from error
+    for change in changes:
+        path, given, value = change.partition("=")
+        if not given:
+            raise UsageError(f"a change of a recipe looks like model.base=FOLDER; got {change!r}")
+        try:
+            _change(raw, path.split("."), yaml.safe_load(value), path)
+        except yaml.YAMLError as error:
+            raise UsageError(f"the value of {change!r} is not valid YAML: {error}") from error
     return parse_recipe(raw)
+
+
+def _change(raw: Any, names: Sequence[str], value: Any, path: str) -> None:
+    """Put a value where a path of names leads; its last name may be new."""
+    where = raw
+    for i, name in enumerate(names):
+        key: str | int = name
+        if isinstance(where, list):
+            known = [one.get("name") for one in where if isinstance(one, dict)]
+            key = int(name) if name.isdecimal() else known.index(name) if name in known else -1
+            there = 0 <= key < len(where)
+        else:
+            there = isinstance(where, dict) and (name in where or i == len(names) - 1)
+        if not there:
+            raise UsageError(f"recipe: {path} cannot be set, there is no {name!r}")
+        if i == len(names) - 1:
+            where[key] = value
+        else:
+            where = where[key]
 
 
 def parse_recipe(raw: Any) -> Recipe:
