@@ -2,7 +2,7 @@
 
 >>> from parathinker import ParaThinker, ThinkingParams
 >>> model = ParaThinker.from_pretrained("tiny")
->>> answer = model.think("What is 48213 * 7689?", ThinkingParams(paths=8))
+>>> answer = model.think("What is 48 * 76?", ThinkingParams(paths=8))
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ def test_paths_become_one_chain_in_which_only_what_is_to_be_learned_is(codec: Pr
     good, again, flawed = (codec.encode_text(text) for text in ("2, 3, 4", AGAIN, "five"))
     opening, closing = codec.control.opens[0], codec.control.closes[0]
     assert encoded.tokens[1] == (opening, *good, *again, *flawed, closing)
-    ignored = (IGNORED,) * (len(flawed) + 2)
-    assert encoded.labels[1] == (*good, *again, *ignored)
+    ignored = (IGNORED,) * len(flawed)
+    assert encoded.labels[1] == (*good, *again, *ignored, closing, IGNORED)
     assert encoded.graph.positions()[-1] == prompt.length + path.length + summary.length - 1
 
 

@@ -13,7 +13,8 @@ from playwright.sync_api import expect, sync_playwright
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 QUESTION = (
-    "Solve the following multiplication: 61493 * 40110. Give only the result as your final answer."
+    "Solve the following multiplication: 394294 * 986687. "
+    "Give only the result as your final answer."
 )
 SHOTS = {
     "light": {"viewport": {"width": 1200, "height": 900}},

@@ -58,7 +58,7 @@ def root(
 
     \b
     Example:
-      parathinker ask "What is 48213 * 7689?" --paths 8
+      parathinker ask "What is 48 * 76?" --paths 8
     """
 
 

@@ -73,10 +73,10 @@ def ask(
 
     \b
     Examples:
-      parathinker ask "What is 48213 * 7689?" --paths 8
+      parathinker ask "What is 48 * 76?" --paths 8
       parathinker ask --example --paths auto --termination last-finish
       parathinker ask "What is 12 * 34?" --then "What is 56 * 78?"
-      echo "48213 * 7689" | parathinker ask --json
+      echo "48 * 76" | parathinker ask --json
     """
     # All that can be wrong without the model is found before PyTorch is imported.
     params = ThinkingParams(
@@ -197,7 +197,7 @@ def _read_question(question: str | None) -> str:
     """
     if question is None and sys.stdin.isatty():
         raise UsageError(
-            'no question: give one, as in parathinker ask "What is 48213 * 7689?", pipe one in, '
+            'no question: give one, as in parathinker ask "What is 48 * 76?", pipe one in, '
             "or try --example"
         )
     if question is None or question == "-":

@@ -75,7 +75,9 @@ def encode_example(
         path_tokens = [opening, *body, closing]
         graph.add(Kind.PATH, len(path_tokens), (root,), thought_id)
         tokens.append(path_tokens)
-        labels.append(_next_tokens(path_tokens, [False, *learned, parts[-1].learn]))
+        # A chain learns to go on behind any attempt, and so to stop behind any.
+        closes = chain or parts[-1].learn
+        labels.append(_next_tokens(path_tokens, [False, *learned, closes]))
     if example.summary is not None:
         opening_tokens = [control.summary_open, *codec.encode_text(summary_prefix)]
         body = [*codec.encode_text(example.summary), control.summary_close]
