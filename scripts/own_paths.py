@@ -2,11 +2,12 @@
 
 The paths are right and wrong as it goes; the loss covers the right ones only, and the summary where
 its paths hold all of its digits. Two files come of it: OUTPUT, with one example for each problem,
-in which many summaries read some of its 16 paths, and one in which the teacher shows how some wrong
-paths should have gone; and OUTPUT-parts, with a few examples for each problem that share its paths,
-for short rows and for chains. A killed run goes on where it was.
+in which many summaries read some of its 16 paths, one in which the teacher shows how some wrong
+paths should have gone, and one to learn reading from routes that are hard to read; and
+OUTPUT-parts, with a few examples for each problem that share its paths, for chains. A killed run
+goes on where it was.
 
-    python scripts/own_paths.py runs/tiny/model runs/tiny-paths/late --problems 1000
+    python scripts/own_paths.py runs/tiny/model runs/tiny/paths-1 --problems 600
 """
 
 from __future__ import annotations
