@@ -192,7 +192,7 @@ def test_the_embedded_model_has_tunnel_vision_and_paths_side_by_side_have_not(
     run: Run, tmp_path: Path
 ) -> None:
     code, output, errors = run(
-        "diagnose", "tunnel-vision", "--limit", 24, "--budget", 288, "--summary-tokens", 32,
+        "diagnose", "tunnel-vision", "--limit", 8, "--budget", 288, "--summary-tokens", 32,
         "--prefix-tokens", "0,160", "-o", tmp_path / "tunnel", "--json",
     )  # fmt: skip
     assert code == 0, errors
