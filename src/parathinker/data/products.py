@@ -109,15 +109,17 @@ def summed_up(
     readings: Sequence[int],
     rng: random.Random,
     teacher: Teacher = HEAD,
+    first: Sequence[int] = (),
 ) -> Example:
     """An example whose summaries each read so many of the paths, drawn at random.
 
-    A summary is there only if the paths that it reads hold all digits of the answer, each at its
+    ``first`` adds summaries that each read so many of the first paths. A summary is there only if the paths that it reads hold all digits of the answer, each at its
     place in some path: no reading teaches a digit that stands nowhere.
     """
     answer = teacher.answer_line(problem.answer)
     lines = [_last_line(path.text) for path in paths]
     drawn = [tuple(rng.sample(range(len(paths)), min(size, len(paths)))) for size in readings]
+    drawn += [tuple(range(min(size, len(paths)))) for size in first]
     held = tuple(one for one in drawn if _hold(answer, [lines[i] for i in one]))
     return Example(problem.question, tuple(paths), answer if held else None, readings=held)
 
@@ -143,8 +145,7 @@ class ProductsSource:
         summary: whether examples have summaries (see :func:`summed_up`).
         readings: how many of an example's paths each of its summaries reads, drawn at random; empty
             for one summary of all paths.
-        rephrase: share of problems asked in other words, one factor shorter than the other at
-            times.
+        rephrase: share of problems asked in other words, half of them with one factor shorter.
         learn_paths: whether the loss covers flawless paths; without it they are there to be read.
         teacher: one of ``TEACHERS``.
         max_paths: thought ids that the model has.
@@ -209,8 +210,9 @@ class ProductsSource:
 
 def _rephrased(problem: Problem, rng: random.Random) -> Problem:
     factors = [problem.a, problem.b]
-    short = rng.randrange(2)
-    factors[short] //= 10 ** rng.randrange(len(str(factors[short])))
+    if rng.random() < 0.5:
+        short = rng.randrange(2)
+        factors[short] //= 10 ** rng.randrange(len(str(factors[short])))
     question = rng.choice(_PHRASES).format(a=factors[0], b=factors[1])
     return Problem(question, *factors)
 
