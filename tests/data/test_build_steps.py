@@ -82,6 +82,34 @@ def test_without_enough_paths_or_a_right_one_there_is_no_example() -> None:
     assert verdicts(assemble(mixed(0, 2), min_right=0)) == [False, False]
 
 
+def test_paths_keep_their_thought_ids_where_that_is_asked_for() -> None:
+    found = [(candidate(i, thought_id=i + 1), RIGHT) for i in (4, 2, 3)]
+    ids = [path.thought_id for path in assemble(found, thought_ids=True).paths]
+    assert sorted(i or 0 for i in ids) == [3, 4, 5]
+    assert {path.thought_id for path in assemble(found).paths} == {None}
+
+
+def test_readings_are_drawn_and_each_needs_a_right_path() -> None:
+    example = assemble(mixed(1, 3), readings=(1, 1, 1, 1, 2, 2, 2, 3, 4, 8), paths=8)
+    assert example.summary is not None
+    sizes = [len(reading) for reading in example.readings]
+    assert sizes[-2:] == [4, 4]  # of eight there are four
+    assert 2 < len(sizes) < 10
+    for reading in example.readings:
+        assert len(set(reading)) == len(reading)
+        assert any(example.paths[i].correct for i in reading)
+    assert len(assemble(mixed(0, 4), readings=(1, 2), min_right=0).readings) == 2
+    assert assemble(mixed(1, 3)).readings == ()
+
+
+def test_without_a_reading_that_can_be_learned_there_is_no_summary() -> None:
+    alone = assemble(mixed(1, 7), readings=(1,), paths=8)
+    assert alone.readings == ()
+    assert alone.summary is None
+    with pytest.raises(UsageError, match="readings should be from 1 to paths, 8, each"):
+        BuildSettings(readings=(1, 9))
+
+
 def test_paths_that_ran_out_of_tokens_are_left_out_or_kept_as_wrong_ones() -> None:
     found = [*mixed(2, 0), (candidate(2, finished=False), UNKNOWN)]
     assert len(assemble(found).paths) == 2

@@ -32,6 +32,16 @@ def test_products_are_held_out_and_another_seed_draws_others() -> None:
     assert load("products", Selection(10)).questions == first.questions[:10]
 
 
+@pytest.mark.parametrize("task", ["chain_sum", "leg_counting"])
+def test_sums_are_held_out_and_another_seed_draws_others(task: str) -> None:
+    first, second = load(task, Selection(20)), load(task, Selection(20, seed=1))
+    assert len(first.questions) == 20
+    assert not {q.id for q in first.questions} & {q.id for q in second.questions}
+    assert load(task, Selection(5)).questions == first.questions[:5]
+    with pytest.raises(UsageError, match="has no option"):
+        load(task, Selection(2, 0, {"max_terms": "9"}))
+
+
 def test_tasks_are_drawn_by_name_size_and_seed() -> None:
     options = {"min_terms": "2", "max_terms": "2"}
     benchmark = load("reasoning-gym:chain_sum", Selection(5, 1, options))

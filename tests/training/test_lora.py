@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_runs import Losses, recipe
 
 from parathinker import ParaThinker, ThinkingParams
@@ -163,6 +163,21 @@ def test_a_second_stage_trains_the_same_adapter_further(
     assert not torch.equal(one[f"{trained}.weight"], fresh[f"{trained}.default.weight"])
 
 
+def test_another_run_goes_on_with_an_adapter(tmp_path: Path, bases: Callable[..., Path]) -> None:
+    assert train(recipe(2, lora_model(bases())), tmp_path / "first")
+    folder = tmp_path / "first" / "model"
+    model = lora_model(bases(), lora={"adapter": str(folder)})
+    assert train(recipe(1, model, learning_rate=1e-9), tmp_path / "second")
+    one, two = (
+        load_file(tmp_path / run / "model" / "adapter_model.safetensors")
+        for run in ("first", "second")
+    )
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], atol=1e-6, rtol=0, msg=name)
+    with pytest.raises(UsageError, match=r"adapter .* is no folder with an adapter"):
+        build_model(recipe(1, lora_model(bases(), lora={"adapter": str(tmp_path)})).model, 0)
+
+
 def test_a_bfloat16_base_stays_bfloat16_and_what_is_trained_is_float32(
     bases: Callable[..., Path],
 ) -> None:
@@ -198,6 +213,25 @@ def test_an_exported_adapter_is_what_was_trained_here_and_in_transformers(
     untrained = build_model(small.model, small.seed)[0].eval().get_base_model()
     untrained.set_attn_implementation("eager")
     assert largest_difference(answer, reference_logprobs(untrained, answer)) > 1e-2
+
+
+def test_an_adapter_is_merged_once_when_it_is_asked_for_as_a_model(
+    tmp_path: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARATHINKER_CACHE", str(tmp_path / "cache"))
+    assert train(recipe(1, lora_model(bases()), learning_rate=1e-2), tmp_path / "run")
+    adapter = tmp_path / "run" / "model"
+    params = ThinkingParams(paths=2, max_path_tokens=5, max_summary_tokens=3, seed=0)
+    answer = ParaThinker.from_pretrained(adapter).think("1 + 1?", params)
+    (kept,) = (tmp_path / "cache").iterdir()
+    made = kept.stat().st_mtime_ns
+    assert ParaThinker.from_pretrained(adapter).think("1 + 1?", params).paths == answer.paths
+    assert [kept] == list((tmp_path / "cache").iterdir())
+    assert kept.stat().st_mtime_ns == made
+    # An adapter that was trained further is another one.
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({name: 2 * w for name, w in weights.items()}, adapter / "adapter_model.safetensors")
+    assert ParaThinker.from_pretrained(adapter).think("1 + 1?", params).paths != answer.paths
 
 
 def test_an_export_in_stock_transformers_writes_with_a_cache(

@@ -113,8 +113,9 @@ def summed_up(
 ) -> Example:
     """An example whose summaries each read so many of the paths, drawn at random.
 
-    ``first`` adds summaries that each read so many of the first paths. A summary is there only if the paths that it reads hold all digits of the answer, each at its
-    place in some path: no reading teaches a digit that stands nowhere.
+    ``first`` adds summaries that each read so many of the first paths. A summary is there only if
+    the paths that it reads hold all digits of the answer, each at its place in some path: no
+    reading teaches a digit that stands nowhere.
     """
     answer = teacher.answer_line(problem.answer)
     lines = [_last_line(path.text) for path in paths]

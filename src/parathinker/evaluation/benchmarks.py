@@ -10,9 +10,10 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from parathinker import benchmarks as packaged
-from parathinker.data import products
+from parathinker.data import products, sums
 from parathinker.data.files import read_rows
 from parathinker.data.schema import Question, question_id
 from parathinker.data.sources import SourceOptions, gather
@@ -74,16 +75,22 @@ def _products(selection: Selection) -> list[Question]:
     entries = products.held_out_problems(
         selection.limit or DRAWN, int(given), products.HELD_OUT_SEED + _SEEDS * selection.seed
     )
-    return [
-        Question(
-            question_id(entry["question"]),
-            entry["question"],
-            str(entry["answer"]),
-            "products",
-            {"task": "products", "entry": entry},
-        )
-        for entry in entries
-    ]
+    return [_of_task("products", entry) for entry in entries]
+
+
+def _sums(task: str) -> Declaration:
+    def questions(selection: Selection) -> list[Question]:
+        seed = sums.HELD_OUT_SEED + _SEEDS * selection.seed
+        entries = sums.held_out_problems(task, selection.limit or DRAWN, seed)
+        return [_of_task(task, entry) for entry in entries]
+
+    return Declaration(questions, BARE)
+
+
+def _of_task(task: str, entry: dict[str, Any]) -> Question:
+    metadata = {"task": task, "entry": entry}
+    question = entry["question"]
+    return Question(question_id(question), question, str(entry["answer"]), task, metadata)
 
 
 def _packaged(name: str) -> Declaration:
@@ -94,6 +101,8 @@ DECLARED: dict[str, Declaration] = {
     **{name: _packaged(name) for name in packaged.BENCHMARKS},
     # The embedded model's task: problems that no training run of this package draws.
     "products": Declaration(_products, BARE, ("digits",)),
+    # SmolLM2's, likewise.
+    **{task: _sums(task) for task in sums.TASKS},
 }
 
 

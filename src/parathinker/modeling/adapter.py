@@ -21,11 +21,10 @@ from torch import Tensor
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
 from parathinker.modeling.config import THOUGHT_EMBEDDING_MODULE, read_json_object
-from parathinker.modeling.folders import resolve_model
+from parathinker.modeling.folders import ADAPTER_CONFIG, resolve_model
 from parathinker.modeling.prepare import ready_model
 from parathinker.tokens import ControlTokens
 
-ADAPTER_CONFIG = "adapter_config.json"
 BASE_FILE = "parathinker_base.json"
 _ADAPTER = "default"
 _PREFIX = "base_model.model."

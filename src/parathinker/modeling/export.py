@@ -7,6 +7,7 @@ was exported, a model card, the recipe and the base's licence. Adapters are merg
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 import tempfile
@@ -21,10 +22,17 @@ from torch import Tensor
 
 from parathinker.errors import CheckpointError, MissingExtraError
 from parathinker.graph import ThoughtGraph
-from parathinker.modeling.adapter import is_adapter, load_adapter, merged_weights, read_base
+from parathinker.modeling.adapter import (
+    BASE_FILE,
+    is_adapter,
+    load_adapter,
+    merged_weights,
+    read_base,
+)
 from parathinker.modeling.card import CardFacts, base_licence, model_card
 from parathinker.modeling.config import DecoderConfig, read_json_object
 from parathinker.modeling.folders import resolve_model
+from parathinker.modeling.made_once import cache_folder, made_once
 from parathinker.modeling.masks import additive_mask
 from parathinker.modeling.prepare import check_target
 from parathinker.modeling.thought_embedding import load_thought_embeddings
@@ -151,6 +159,25 @@ def export_model(
             shutil.rmtree(target)
         made.rename(target)
     return report
+
+
+def merged_folder(adapter: Path) -> Path:
+    """An adapter with its base as one model, in the user's cache; made on first use.
+
+    Raises:
+        CheckpointError: the adapter or its base is missing or damaged.
+        MissingExtraError: the ``train`` extra is not installed.
+    """
+    digest = hashlib.sha256()
+    for file in [*sorted(adapter.glob("*.safetensors")), adapter / BASE_FILE]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    kept = cache_folder() / f"{adapter.resolve().name}-{digest.hexdigest()[:16]}"
+
+    def make(folder: Path) -> None:
+        export_model(adapter, folder)
+
+    return made_once(kept, make)
 
 
 def probe(model: Any, codec: PromptCodec) -> Tensor:

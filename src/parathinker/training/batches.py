@@ -19,11 +19,12 @@ from torch.utils.data import Dataset
 
 from parathinker.data.products import ProductsSource
 from parathinker.data.schema import Example, read_examples
+from parathinker.data.sums import SumsSource
 from parathinker.errors import UsageError
 from parathinker.prompt import PromptCodec
 from parathinker.training.batch import IGNORED, EncodedExample, encode_example, pack
 from parathinker.training.flops import graph_work, total_work
-from parathinker.training.recipe import DataRecipe, StageRecipe
+from parathinker.training.recipe import TASK_SOURCES, DataRecipe, StageRecipe
 
 INDEX, WORK = "batch_index", "batch_work"
 """Keys of a batch that say which one it is, and its :class:`~parathinker.training.flops.Work`;
@@ -72,7 +73,7 @@ class Batches(Dataset[dict[str, Any]]):
             return encode_example(example, codec, rng, summary_prefix, stage.data.chain)
 
         self.source: Drawn | Epochs
-        if stage.data.source == "products":
+        if stage.data.source in TASK_SOURCES:
             self.source = Drawn(stage, seed, encode, codec.control.max_paths)
         else:
             self.source = Epochs(stage, seed, encode, cache, say)
@@ -106,14 +107,23 @@ class Batches(Dataset[dict[str, Any]]):
         return self.source.fill(index, random.Random(f"{self._seed}/batch/{index}"))
 
 
+_OF_TASKS: dict[str, Callable[..., ProductsSource | SumsSource]] = {
+    "products": ProductsSource,
+    "sums": SumsSource,
+}
+
+
 class Drawn:
     """Examples that a task makes, without end; those of a batch have one number of paths."""
 
     def __init__(self, stage: StageRecipe, seed: int, encode: Encode, max_paths: int) -> None:
+        source = _OF_TASKS[stage.data.source]
         try:
-            self._source = ProductsSource(seed, max_paths=max_paths, **stage.data.options)
+            self._source = source(seed, max_paths=max_paths, **stage.data.options)
         except TypeError as error:
-            raise UsageError(f"recipe: data.options do not fit source products: {error}") from error
+            raise UsageError(
+                f"recipe: data.options do not fit source {stage.data.source}: {error}"
+            ) from error
         self._limit = stage.data.fixed_examples or 2**40
         self._paths = stage.data.paths or (1,)
         self._budget, self._encode = stage.batch_tokens, encode

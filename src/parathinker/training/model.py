@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.adapter import AdapterBase, add_adapter, load_adapter
+from parathinker.modeling.adapter import AdapterBase, add_adapter, is_adapter, load_adapter
 from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
 from parathinker.modeling.folders import embedded_models, resolve_model
 from parathinker.modeling.prepare import ready_model
@@ -33,6 +33,11 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         raise MissingExtraError("training", "train") from error
     attention.register()
     transformers.set_seed(seed)
+    if recipe.lora is not None and recipe.lora.adapter is not None:
+        adapter = Path(recipe.lora.adapter)
+        if not is_adapter(adapter):
+            raise UsageError(f"recipe: model.lora.adapter {adapter} is no folder with an adapter")
+        return continue_model(adapter, recipe)
     if recipe.init is not None:
         options = dict(recipe.init)
         model_type = options.pop("model_type")

@@ -14,7 +14,9 @@ from parathinker.errors import UsageError
 from parathinker.modeling.config import THOUGHT_EMBEDDING_ROWS
 from parathinker.tokens import RELEASED_MAX_PATHS
 
-SOURCES = ("examples", "products")
+TASK_SOURCES = ("products", "sums")
+"""Sources that make examples of a task without end (see ``parathinker.data``)."""
+SOURCES = ("examples", *TASK_SOURCES)
 ALIASES = {"jsonl": "examples"}
 DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = ("nf4",)
@@ -60,6 +62,9 @@ class LoraRecipe:
     """The linear layers that get one."""
     quantize: str | None = None
     """``nf4``: hold the frozen weights in four bits (QLoRA, arXiv 2305.14314); needs CUDA."""
+    adapter: str | None = None
+    """Go on with the adapter in this folder, which says its own rank and modules, in place of a
+    fresh one."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora", self, 1, "rank")
@@ -125,7 +130,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """What a stage learns from: ``examples`` in ``files``, or ``products``, which makes its own.
+    """What a stage learns from: ``examples`` in ``files``, or a task that makes its own.
 
     Examples are seen once an epoch, in an order drawn from the seed. ``jsonl`` is an older name
     of ``examples``.
@@ -133,14 +138,14 @@ class DataRecipe:
 
     source: str
     paths: tuple[int, ...] = ()
-    """``products``: how many paths, one drawn for each batch, by default 1. ``examples``: take
+    """Of a task: how many paths, one drawn for each batch, by default 1. ``examples``: take
     only those with one of these numbers of paths; by default all."""
     files: tuple[str, ...] = ()
     """``examples``: JSONL or Parquet files, or folders of built datasets."""
     max_tokens: int | None = None
     """``examples``: leave out those that are longer, prompt, paths and summary together."""
     options: dict[str, Any] = field(default_factory=dict)
-    """``products``: its own arguments."""
+    """Arguments of the task's source."""
     fixed_examples: int | None = None
     """Use the first so many examples over and over: the overfitting gate."""
     chain: bool = False

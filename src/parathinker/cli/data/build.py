@@ -10,6 +10,7 @@ import typer
 
 from parathinker.cli.data.options import declare
 from parathinker.cli.data.steps import showing_steps
+from parathinker.cli.measuring import whole_numbers
 from parathinker.data.build.settings import KEEP, PATH_TEXTS, SUMMARIES, BuildSettings
 
 if TYPE_CHECKING:
@@ -74,12 +75,29 @@ def build(
             "--near-duplicates",
         ),
     ] = False,
+    thought_ids: Annotated[
+        bool,
+        declare(
+            PATHS,
+            "Keep the thought ids that paths were thought with (`data sample --engine`), where "
+            "they decide the route; else training draws them.",
+            "--thought-ids",
+        ),
+    ] = False,
     summary: Annotated[
         str, declare(SUMMARY, f"Where it comes from: {', '.join(SUMMARIES)}.")
     ] = _DEFAULT.summary,
     summary_template: Annotated[
         str, declare(SUMMARY, "Its text, with {answer}; for --summary template.")
     ] = _DEFAULT.summary_template,
+    readings: Annotated[
+        str,
+        declare(
+            SUMMARY,
+            "As 1,2,4,8: write so many summaries, each reading so many paths drawn at random; "
+            "by default one that reads them all.",
+        ),
+    ] = "",
     summaries: Annotated[
         Path | None,
         declare(
@@ -179,6 +197,8 @@ def build(
         unfinished=unfinished,
         similar_paths=similar_paths,
         near_duplicates=near_duplicates,
+        thought_ids=thought_ids,
+        readings=tuple(whole_numbers(readings, "--readings")) if readings else (),
         summary=summary,
         summary_template=summary_template,
         summaries=None if summaries is None else str(summaries),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -95,13 +96,17 @@ class Assembler:
         chosen = self._choose(self._short_enough(paths))
         self._check_enough(chosen)
         kept, summary = self._summed_up(question, chosen)
+        readings = self._readings(question, kept)
+        if self._settings.readings and not readings:
+            summary = None  # without readings it would read all
         return Example(
             question.question,
-            tuple(_path_text(one) for one in kept),
+            tuple(self._path_text(one) for one in kept),
             summary,
             question.id,
             question.answer,
             question.source,
+            readings=readings if summary is not None else (),
         )
 
     def _judge(self, candidate: Candidate, scored: Scored, known: bool) -> Judged:
@@ -232,6 +237,23 @@ class Assembler:
                 return
             yield list(kept)
 
+    def _readings(self, question: Question, kept: Sequence[Judged]) -> tuple[tuple[int, ...], ...]:
+        """Which of the paths each summary reads.
+
+        Only a right path shows that the answer can be read off the paths at all.
+        """
+        rng = random.Random(question.id)
+        sizes = [min(size, len(kept)) for size in self._settings.readings]
+        drawn = [tuple(rng.sample(range(len(kept)), size)) for size in sizes]
+        needed = self._settings.min_right
+        return tuple(one for one in drawn if sum(kept[i].correct is True for i in one) >= needed)
+
+    def _path_text(self, one: Judged) -> PathText:
+        path = one.candidate
+        thought_id = path.thought_id if self._settings.thought_ids else None
+        answer = extract_answer(path.answer_text)
+        return PathText(path.text, one.learn, answer, one.correct, thought_id)
+
     def _summary(self, question: Question, chosen: Sequence[Judged]) -> str | None:
         kind = self._settings.summary
         right = [one.candidate for one in chosen if one.correct]
@@ -264,11 +286,6 @@ class Assembler:
     def _dropped(self, tally: Tally, reason: str) -> NoExampleError:
         tally.drop(reason)
         return NoExampleError(tally.step, reason)
-
-
-def _path_text(one: Judged) -> PathText:
-    answer = extract_answer(one.candidate.answer_text)
-    return PathText(one.candidate.text, one.learn, answer, one.correct)
 
 
 def _agreed_answer(candidates: Sequence[Candidate]) -> str | None:

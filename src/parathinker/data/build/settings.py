@@ -50,6 +50,12 @@ class BuildSettings:
     """A path this similar to another with the same verdict is dropped; 1 drops equal ones only."""
     near_duplicates: bool = False
     """Drop none for being similar, nor equal: so does the summary meet a model's own paths."""
+    thought_ids: bool = False
+    """Paths keep the thought ids that they were thought with, where ids decide the route; by
+    default training draws them."""
+    readings: tuple[int, ...] = ()
+    """How many of an example's paths each of its summaries reads, drawn at random; empty for one
+    summary that reads them all. One that reads fewer right paths than ``min_right`` is dropped."""
     summary: str = "template"
     """``template``; ``teacher``: what a teacher wrote about the paths (``summaries``), or, without
     that, what it said after its first right path; ``right-path``: what the shortest right path
@@ -90,6 +96,11 @@ class BuildSettings:
             *(((getattr(self, name) or 1) >= 1, name, "1 or more") for name in limits),
             (self.min_paths <= self.paths, "min_paths", f"at most paths, {self.paths}"),
             (0 <= self.min_right <= self.paths, "min_right", f"from 0 to paths, {self.paths}"),
+            (
+                all(1 <= size <= self.paths for size in self.readings),
+                "readings",
+                f"from 1 to paths, {self.paths}, each",
+            ),
             (self.min_correct <= self.max_correct, "min_correct", "at most max_correct"),
             (0 < self.threshold <= 1, "threshold", "above 0, at most 1"),
             (0 <= (self.wrong_share or 0) < 1, "wrong_share", "from 0 to below 1"),

@@ -36,6 +36,8 @@ class Candidate:
     """False where the source says that it is only to be read."""
     correct: bool | None = None
     """What the source already says; None: to be checked."""
+    thought_id: int | None = None
+    """Of the control token that opened it; of a sample that of its index, as our engine has it."""
 
 
 class Source(Protocol):
@@ -110,6 +112,7 @@ class StoredSamples:
             reply=answer if reasoning else "",
             said=answer,
             finished=sample.finish_reason in FINISHED,
+            thought_id=sample.index + 1,
         )
 
 
@@ -164,6 +167,7 @@ class ExampleFile:
                         reply=example.summary or "",
                         learn=path.learn,
                         correct=path.correct,
+                        thought_id=path.thought_id,
                     )
                 )
         return found
