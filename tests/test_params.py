@@ -17,6 +17,10 @@ BAD = {
         'a whole number from 1, or "auto"',
     ),
     "max_paths": ([0, 1, 2.0, "9", True, 4], None),
+    "thought_ids": (
+        [3, (1, 2), (0, *range(1, 8)), (1, *range(1, 8)), (1.0, *range(2, 9)), "12345678"],
+        "8 different whole numbers from 1",
+    ),
     "max_path_tokens": ([0, -5, 2.0, "9", False, math.inf], "a whole number from 1"),
     "max_summary_tokens": ([0, -5, 2.0, "9", True], "a whole number from 1"),
     "min_path_tokens": ([-1, 2.0, "9", None, True], "a whole number from 0"),
@@ -81,6 +85,8 @@ def test_paths_may_be_left_to_the_model():
         ThinkingParams(paths=4, max_paths=4)
     with pytest.raises(UsageError, match=r"path_prefix should be .*got \('a', 'b'\)"):
         ThinkingParams(paths="auto", path_prefix=("a", "b"))
+    with pytest.raises(UsageError, match="thought_ids should be left out"):
+        ThinkingParams(paths="auto", thought_ids=(1, 2))
     assert ThinkingParams(paths="auto", path_prefix="a").path_prefix == "a"
 
 

@@ -61,6 +61,8 @@ class ThinkingParams:
     few, and add more only while their answers disagree."""
     max_paths: int | None = None
     """With ``paths="auto"``: how many there may be; by default 8, or as many as the model has."""
+    thought_ids: tuple[int, ...] | None = None
+    """Which ``<think i>`` open the paths, one for each, all different; by default the first."""
     max_path_tokens: int | None = None
     """Tokens that a path may have after its ``<think i>``, the closing token included."""
     max_summary_tokens: int | None = None
@@ -152,6 +154,7 @@ class ThinkingParams:
         if not _are_tokens(self.stop_token_ids):
             raise _error("stop_token_ids", self.stop_token_ids, "token ids")
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        self._check_thought_ids()
         prefix: Any = self.path_prefix
         if prefix is None or isinstance(prefix, str):
             return
@@ -161,6 +164,17 @@ class ThinkingParams:
             raise _error("path_prefix", prefix, f"a text{'' if self.paths == AUTO else each}")
         one_each = (p if isinstance(p, str) else tuple(p) for p in prefix)
         object.__setattr__(self, "path_prefix", tuple(one_each))
+
+    def _check_thought_ids(self) -> None:
+        ids: Any = self.thought_ids
+        if ids is None:
+            return
+        if self.paths == AUTO:
+            raise _error("thought_ids", ids, f'left out with paths="{AUTO}"')
+        counted = _all_of(ids, int) and len(set(ids)) == len(ids) == self.paths
+        if not counted or min(ids) < 1:
+            raise _error("thought_ids", ids, f"{self.paths} different whole numbers from 1")
+        object.__setattr__(self, "thought_ids", tuple(ids))
 
     def _check_together(self) -> None:
         """What depends on several fields."""

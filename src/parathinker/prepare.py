@@ -264,7 +264,10 @@ class Preparer:
                 f"{name} should be at most {most} for this model; got {count}. "
                 "More need control tokens and training: set model.max_paths in the recipe"
             )
-        return tuple(range(1, count + 1))
+        ids = params.thought_ids or tuple(range(1, count + 1))
+        if max(ids) > most:
+            raise UsageError(f"thought_ids should be at most {most} for this model; got {max(ids)}")
+        return ids
 
     def _path_prefixes(self, params: ThinkingParams, count: int) -> tuple[Tokens, ...]:
         prefix = params.path_prefix

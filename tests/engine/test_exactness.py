@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from parathinker import Answer, ParaThinker, ThinkingParams
+from parathinker import Answer, ParaThinker, ThinkingParams, UsageError
 from parathinker.modeling.folders import resolve_model
 from parathinker.params import TERMINATIONS
 from parathinker.prompt import PromptCodec
@@ -81,6 +82,24 @@ def test_logprobs_equal_the_reference(random_model, measured, model_type, tied, 
             distance = min(one[name] for one in wrong)
             measured(f"smallest difference with {name}", distance, least=True)
             assert distance > 0.1, f"{name} went unnoticed: {wrong}"
+
+
+def test_paths_open_with_the_thought_ids_that_are_asked_for(random_model) -> None:
+    folder = random_model("llama", max_paths=16)
+    params = ThinkingParams(
+        paths=16, termination="last-finish", seed=3, max_path_tokens=20, max_summary_tokens=8
+    )
+    ids = (9, 2, 16)
+    chosen = dataclasses.replace(params, paths=3, thought_ids=ids)
+    everyone, some = (load(folder).think(QUESTIONS[0], one) for one in (params, chosen))
+    assert [path.thought_id for path in some.paths] == list(ids)
+    # A path is the same whoever thinks beside it.
+    alike = [everyone.paths[i - 1].token_ids for i in ids]
+    assert [path.token_ids for path in some.paths] == alike
+    expected = reference_logprobs(reference(folder), some)
+    assert largest_difference(some, expected) <= TOLERANCE
+    with pytest.raises(UsageError, match="thought_ids should be at most 16 for this model; got 17"):
+        load(folder).think("Why?", dataclasses.replace(chosen, thought_ids=(1, 2, 17)))
 
 
 @pytest.mark.parametrize("termination", TERMINATIONS)

@@ -137,6 +137,17 @@ def test_paths_beyond_what_the_model_tells_apart_have_other_seeds(lab: Lab) -> N
     assert lab._store.made == ["paths"] * 3  # type: ignore[attr-defined]
 
 
+def test_samples_are_of_one_thought_id_each_alone_with_a_seed_of_its_own(lab: Lab) -> None:
+    samples, keys = now(lab.samples(case(4), thought_id=3))
+    assert [path.thought_id for path in samples] == [3] * 4
+    assert len(set(keys)) == 4
+    assert len({path.token_ids for path in samples}) > 1
+    assert now(lab.samples(case(2), thought_id=3))[0] == samples[:2]
+    together, _ = now(lab.paths(case(8)))
+    assert samples[0] == together[2]
+    assert lab._store.made.count("sample") == 4  # type: ignore[attr-defined]
+
+
 def chain(model: ParaThinker, tokens: int, forced: bool, temperature: float) -> Generation:
     """What is sampled where nothing is shared."""
     alone = Lab(model, Sampling("random", BUDGET, WIDEST, temperature, 1.0), Forgetful(), None)

@@ -45,13 +45,18 @@ class ScriptedLab:
         summary: str = "\\boxed{42}",
         room: int = 10_000,
         steps: Sequence[Sequence[Written]] = (),
+        samples: Sequence[Written] = (),
     ) -> None:
+        self._samples = list(samples)
         self._paths, self._summary, self._room, self._steps = list(paths), summary, room, steps
         self.read: list[Written] = []
         self.grown_by: list[tuple[list[tuple[int, ...]], int]] = []
 
     async def paths(self, case: Case) -> tuple[list[Written], tuple[str, ...]]:
         return [self.limited(one, case.budget) for one in self._paths[: case.width]], ("paths",)
+
+    async def samples(self, case: Case, thought_id: int) -> tuple[list[Written], tuple[str, ...]]:
+        return self._samples[: case.width], ("samples",)
 
     async def chain(
         self, case: Case, tokens: int, forced: bool = False, temperature: float | None = None
@@ -108,6 +113,16 @@ def test_the_majority_wins_and_every_path_is_paid_for() -> None:
         1.0, ("It is \\boxed{42}.",), 60, 0, 30, generations=("paths",)
     )
     assert outcome("majority", lab, case(1)).score == 0.0, "the first alone is wrong"
+
+
+def test_a_vote_may_be_among_samples_of_one_thought_id() -> None:
+    lab = ScriptedLab([path(41, 30)] * 3, samples=[path(42, 20)] * 3)
+    found = outcome("majority:thought_id=2", lab, case(3))
+    assert (found.score, found.path_tokens) == (1.0, 60)
+    assert outcome("majority", lab, case(3)).score == 0.0
+    assert outcome("short:m=1,thought_id=2", lab, case(3)).score == 1.0
+    with pytest.raises(UsageError, match="scripted has thought ids up to 8; got 9"):
+        outcome("majority:thought_id=9", lab, case(3))
 
 
 def test_answers_that_tie_share_the_question() -> None:

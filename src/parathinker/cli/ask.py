@@ -18,6 +18,7 @@ from parathinker.answer import Answer, Done
 from parathinker.backends.arguments import read_arguments
 from parathinker.cli import options as o
 from parathinker.cli.live import LiveView
+from parathinker.cli.measuring import whole_numbers
 from parathinker.cli.outcome import closing_line, printable
 from parathinker.cli.plain import plain_text
 from parathinker.data.tasks import ExampleProblem, Verdict, judge, read_example_problems
@@ -39,6 +40,7 @@ def ask(
     termination: o.Termination = TERMINATIONS[0],
     rounds: o.Rounds = 1,
     max_paths: o.MaxPaths = None,
+    thought_ids: o.ThoughtIds = None,
     path_prefix: o.PathPrefix = None,
     summary_prefix: o.SummaryPrefix = None,
     continuation: o.Continuation = None,
@@ -82,6 +84,7 @@ def ask(
     params = ThinkingParams(
         paths=o.read_paths(paths),
         max_paths=max_paths,
+        thought_ids=tuple(whole_numbers(thought_ids, "--thought-ids")) if thought_ids else None,
         max_path_tokens=max_path_tokens,
         max_summary_tokens=max_summary_tokens,
         min_path_tokens=min_path_tokens,

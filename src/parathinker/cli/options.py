@@ -41,6 +41,10 @@ Reference = Annotated[
 ]
 
 MaxPaths = Annotated[int | None, _option(THINKING, f"With --paths {AUTO}: how many at most.")]
+ThoughtIds = Annotated[
+    str | None,
+    _option(THINKING, "Which <think i> open the paths, as 3,1,8; by default the first ones."),
+]
 Rounds = Annotated[int, _option(THINKING, "How often to think; later rounds read the ones before.")]
 Termination = Annotated[
     str, _option(THINKING, f"When to sum up: {', '.join(TERMINATIONS)}.", show_default=True)

@@ -34,9 +34,9 @@ from parathinker.errors import MissingExtraError, UsageError
 TASKS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "chain_sum": MappingProxyType(
-            {"min_terms": 4, "max_terms": 6, "min_digits": 3, "max_digits": 4}
+            {"min_terms": 4, "max_terms": 6, "min_digits": 1, "max_digits": 2}
         ),
-        "leg_counting": MappingProxyType({"min_animals": 4, "max_animals": 6, "max_instances": 60}),
+        "leg_counting": MappingProxyType({"min_animals": 4, "max_animals": 8, "max_instances": 15}),
     }
 )
 """Options of reasoning-gym's that problems are drawn with, in training and in evaluation."""

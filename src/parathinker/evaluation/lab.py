@@ -37,12 +37,12 @@ WAIT = "\nWait"
 """What a chain that is forced to go on writes where it would have ended (arXiv 2501.19393)."""
 IN_FLIGHT = 32
 """Requests at once."""
-GROUP_SEEDS, _STEP_SEEDS = 1_000_000_007, 1_000_003
-"""Between the seeds of groups, where there are more paths than the model has control tokens, and
-of the steps of one chain: each has randomness of its own."""
+GROUP_SEEDS, _STEP_SEEDS, _ALONE_SEEDS = 1_000_000_007, 1_000_003, 998_244_353
+"""Between the seeds of groups, where there are more paths than the model has control tokens, of
+the steps of one chain, and of paths that are sampled alone: each has randomness of its own."""
 
 
-_NEWER = ("summary_stop",)
+_NEWER = ("summary_stop", "thought_ids")
 """Parameters that are younger than some runs: left at their defaults they have no part in a name,
 so that what those runs made is found."""
 
@@ -155,6 +155,22 @@ class Lab:
         return await self._thought(
             "paths", case, params, key, lambda made: len(made.segments) >= wanted
         )
+
+    async def samples(self, case: Case, thought_id: int) -> tuple[list[Written], tuple[str, ...]]:
+        """``case.width`` paths, each thought alone behind this ``<think i>``; as :meth:`paths`."""
+        made = await asyncio.gather(*(self._sample(case, thought_id, i) for i in range(case.width)))
+        limited = [self.limited(one.segments[0], case.budget) for one in made]
+        return limited, tuple(one.key for one in made)
+
+    async def _sample(self, case: Case, thought_id: int, index: int) -> Generation:
+        params = self._params(
+            case.seed + _ALONE_SEEDS * index,
+            paths=1,
+            thought_ids=(thought_id,),
+            max_path_tokens=self._how.budget - 1,
+            top_logprobs=LIKELIEST if self._how.confidences else 0,
+        )
+        return await self._thought("sample", case, params)
 
     async def chain(
         self, case: Case, tokens: int, forced: bool = False, temperature: float | None = None

@@ -42,13 +42,31 @@ class Majority(Method):
     """
 
     name: ClassVar[str] = "majority"
+    thought_id: int = 0
+    """Instead of paths 1 to P: P samples of the path with this thought id, each thought alone.
+    Where ids decide how a path goes about a question, some ways may be better than others."""
 
     @property
     def native(self) -> bool:
         return False
 
+    def check(self, case: Case, lab: Lab) -> None:
+        super().check(case, lab)
+        known = lab.max_paths if lab.thinks else 0
+        if not 0 <= self.thought_id <= known:
+            raise UsageError(
+                f"method {self.name}: {lab.name} has thought ids up to {known}; got "
+                f"{self.thought_id}"
+            )
+
+    async def paths(self, case: Case, lab: Lab) -> tuple[list[Written], tuple[str, ...]]:
+        """What votes."""
+        if self.thought_id:
+            return await lab.samples(case, self.thought_id)
+        return await lab.paths(case)
+
     async def answer(self, case: Case, lab: Lab) -> Outcome:
-        paths, keys = await lab.paths(case)
+        paths, keys = await self.paths(case, lab)
         return await elect(case, lab, self.weighed(ballots(case.question, paths)), paths, keys)
 
     def weighed(self, votes: list[Ballot]) -> list[Ballot]:
@@ -100,15 +118,15 @@ class Short(Majority):
             raise UsageError(f"method short: m should be 1 or more; got {self.m}")
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
-        paths, keys = await lab.paths(case)
+        paths, keys = await self.paths(case, lab)
         end = end_of_thinking([path.tokens for path in paths], min(self.m, len(paths)))
         stopped = [lab.limited(path, end, CUT) for path in paths]
         votes = ballots(case.question, [path for path in paths if path.tokens <= end])
         return await elect(case, lab, votes, stopped, keys, shortest_wins=True)
 
     async def run_alone(self, case: Case, lab: Lab) -> None:
-        if case.width > lab.max_paths:
-            await lab.paths(case)
+        if case.width > lab.max_paths or self.thought_id:
+            await self.paths(case, lab)
         else:
             await lab.live_paths(case, min(self.m, case.width))
 
