@@ -12,8 +12,8 @@ $bin/parathinker train recipes/smollm2-lora.yaml --output "$folder/paths"
 if [ ! -f "$folder/questions.jsonl" ]; then # sums.py has the options, too: what it is measured on
   $bin/parathinker data questions reasoning-gym:chain_sum,leg_counting --size 260 --seed 7 \
     --option chain_sum.min_terms=4 --option chain_sum.max_terms=6 \
-    --option chain_sum.min_digits=1 --option chain_sum.max_digits=2 \
-    --option leg_counting.min_animals=4 --option leg_counting.max_animals=8 \
+    --option chain_sum.min_digits=2 --option chain_sum.max_digits=3 \
+    --option leg_counting.min_animals=4 --option leg_counting.max_animals=6 \
     --option leg_counting.max_instances=15 --output "$folder/questions.jsonl"
 fi
 $bin/parathinker data sample "$folder/questions.jsonl" --engine "$folder/paths/model" --paths 16 \

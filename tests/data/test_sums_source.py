@@ -17,11 +17,18 @@ LEGS = Problem("?", (Addend(1, 31, 14), Addend(1, 25, 4), Addend(1, 51, 2)))
 
 
 def test_paths_are_the_documented_ones() -> None:
-    assert sums.work_out(CHAIN) == "361-220=141\n141-607=-466\n-466-879=-1345\nAnswer: -1345"
-    assert sums.work_out(LEGS) == "31*14=434\n434+25*4=534\n534+51*2=636\nAnswer: 636"
+    assert sums.work_out(CHAIN).splitlines() == [
+        "361 - 220 = 141",
+        "141 - 607 = -466",
+        "-466 - 879 = -1345",
+        "Answer: -1345",
+    ]
+    legs = ["31 * 14 = 434", "434 + 25 * 4 = 534", "534 + 51 * 2 = 636", "Answer: 636"]
+    assert sums.work_out(LEGS).splitlines() == legs
     # Backwards from the first, and forwards from the second.
-    assert sums.work_out(LEGS, 2) == "31*14=434\n434+51*2=536\n536+25*4=636\nAnswer: 636"
-    assert sums.work_out(CHAIN, 3).startswith("-220-607=-827\n-827-879=")
+    backwards = ["31 * 14 = 434", "434 + 51 * 2 = 536", "536 + 25 * 4 = 636", "Answer: 636"]
+    assert sums.work_out(LEGS, 2).splitlines() == backwards
+    assert sums.work_out(CHAIN, 3).startswith("-220 - 607 = -827\n-827 - 879 =")
 
 
 @pytest.mark.parametrize("task", sums.TASKS)
@@ -33,8 +40,8 @@ def test_every_line_of_every_route_adds_up_and_the_answer_is_reasoning_gyms(task
         for thought_id in range(1, 17):
             *lines, last = sums.work_out(problem, thought_id).splitlines()
             for line in lines:
-                worked, noted = line.rsplit("=", 1)
-                assert re.fullmatch(r"[-+*\d]+", worked)
+                worked, noted = line.rsplit(" = ", 1)
+                assert re.fullmatch(r"[-+* \d]+", worked)
                 assert eval(worked) == int(noted)
             assert scorer.score_answer(sums.parse_answer(last), entry) == 1.0
     example = source.example(5, 16)

@@ -3,16 +3,16 @@
 Problems and their scorers are reasoning-gym's; this module writes paths that work them out. Each
 line takes one addend to the running total:
 
-    361-220=141          State the final answer to … 361 - 220 - 607 - 879 =
-    141-607=-466
-    -466-879=-1345
+    361 - 220 = 141          State the final answer to … 361 - 220 - 607 - 879 =
+    141 - 607 = -466
+    -466 - 879 = -1345
     Answer: -1345
 
 and of legs, where 31 woodlice, 25 tigers and 51 humans are counted:
 
-    31*14=434
-    434+25*4=534
-    534+51*2=636
+    31 * 14 = 434
+    434 + 25 * 4 = 534
+    534 + 51 * 2 = 636
     Answer: 636
 
 The thought id decides the *route*: with which addend a path begins, and which way it goes round. A
@@ -34,9 +34,9 @@ from parathinker.errors import MissingExtraError, UsageError
 TASKS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "chain_sum": MappingProxyType(
-            {"min_terms": 4, "max_terms": 6, "min_digits": 1, "max_digits": 2}
+            {"min_terms": 4, "max_terms": 6, "min_digits": 2, "max_digits": 3}
         ),
-        "leg_counting": MappingProxyType({"min_animals": 4, "max_animals": 8, "max_instances": 15}),
+        "leg_counting": MappingProxyType({"min_animals": 4, "max_animals": 6, "max_instances": 15}),
     }
 )
 """Options of reasoning-gym's that problems are drawn with, in training and in evaluation."""
@@ -62,8 +62,8 @@ class Addend:
         return self.sign * self.count * (1 if self.each is None else self.each)
 
     def __str__(self) -> str:
-        product = "" if self.each is None else f"*{self.each}"
-        return f"{'-' if self.sign < 0 else '+'}{self.count}{product}"
+        product = "" if self.each is None else f" * {self.each}"
+        return f"{'-' if self.sign < 0 else '+'} {self.count}{product}"
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def work_out(problem: Problem, thought_id: int = 1) -> str:
     first, *rest = along_route(problem.addends, thought_id)
     total = first.value
     # A plain number to begin with needs no line of its own.
-    lines = [] if first.each is None else [f"{first}={total}".removeprefix("+")]
+    lines = [] if first.each is None else [f"{first} = {total}".removeprefix("+ ")]
     for addend in rest:
-        lines.append(f"{total}{addend}={total + addend.value}")
+        lines.append(f"{total} {addend} = {total + addend.value}")
         total += addend.value
     return "\n".join([*lines, answer_line(total)])
 
