@@ -258,11 +258,17 @@ def test_a_role_cannot_carry_special_tokens():
         codec.encode_chat([{"role": "user<|im_end|>", "content": "x"}])
 
 
-def test_a_template_that_refuses_or_fails_says_so():
-    for template in ("{{ raise_exception('no system role') }}", "{% for %}", "{{ messages.x.y }}"):
-        _, codec = made("byte level", template)
-        with pytest.raises(CheckpointError, match="chat template fails"):
-            codec.encode_question("x")
+def test_messages_that_a_template_refuses_are_the_callers_error():
+    _, codec = made("byte level", "{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(UsageError, match="chat template refuses these messages: roles must alt"):
+        codec.encode_question("x")
+
+
+@pytest.mark.parametrize("template", ["{% for %}", "{{ messages.x.y }}", "{{ messages[0] + 1 }}"])
+def test_a_template_that_fails_is_the_models_error(template):
+    _, codec = made("byte level", template)
+    with pytest.raises(CheckpointError, match="chat template fails"):
+        codec.encode_question("x")
 
 
 def test_a_model_without_a_template_takes_no_chat():

@@ -103,6 +103,11 @@ class ParaThinker:
         return self._codec.max_paths
 
     @property
+    def alive(self) -> bool:
+        """Whether questions are taken: the engine was not closed, and did not break down."""
+        return self._engine.alive
+
+    @property
     def task(self) -> str | None:
         """The task that the model was made for, if it was made for one."""
         task = self.config.parathinker.get("task")

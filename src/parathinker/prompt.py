@@ -147,7 +147,9 @@ class PromptCodec:
         """Token ids of a conversation up to where the assistant's answer begins.
 
         Raises:
-            UsageError: a role is no plain word, or a text is not valid Unicode.
+            UsageError: a role is no plain word, a text is not valid Unicode, or the chat template
+                refuses the messages.
+            CheckpointError: there is no chat template, or a broken one.
         """
         if self._chat_template is None:
             raise CheckpointError("this model has no chat template, so it takes no chat messages")
@@ -212,11 +214,10 @@ class PromptCodec:
         return TextStream(self)
 
     def _render(self, messages: list[dict[str, str]]) -> str:
-        from jinja2.exceptions import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         def refuse(message: str) -> None:
-            raise TemplateError(message)
+            raise UsageError(f"the model's chat template refuses these messages: {message}")
 
         def to_json(value: Any, **options: Any) -> str:
             return json.dumps(value, ensure_ascii=False, **options)
@@ -236,7 +237,9 @@ class PromptCodec:
                 add_generation_prompt=True,
                 **self._specials,
             )
-        except TemplateError as error:
+        except UsageError:
+            raise
+        except Exception as error:  # a template is a program: anything can go wrong in it
             raise CheckpointError(f"the model's chat template fails: {error}") from error
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from native_cases import RandomModel, needs_library, read_model
 from parathinker.engine.native.runner import NativeRunner
+from parathinker.engine.native.sampler import sample as sample_alone
 from parathinker.engine.sampler import LogitEdits, Sampled, SamplingRow, sample
 
 pytestmark = needs_library
@@ -22,9 +23,11 @@ Sample = Callable[[Tensor, Sequence[SamplingRow]], list[Sampled]]
 NOTHING = LogitEdits.ban([])
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[None, 1, 2])
 def native(request: pytest.FixtureRequest, random_model: RandomModel) -> Sample:
-    """Sampling asks nothing of the model but its threads."""
+    """Sampling asks nothing of the model but its threads, and does without."""
+    if request.param is None:
+        return sample_alone
     return NativeRunner(*read_model(random_model()), threads=request.param).sample
 
 

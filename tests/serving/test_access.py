@@ -87,6 +87,21 @@ def test_other_origins_are_let_in_only_by_name() -> None:
     assert refused.headers["access-control-allow-origin"] == "https://app.example"
 
 
+def test_a_browser_may_send_the_headers_of_openais_client() -> None:
+    asking = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os",
+    }
+    opened = client(cors_origins=["https://app.example"])
+    preflight = opened.request("OPTIONS", "/v1/chat/completions", headers=asking)
+    assert preflight.status_code == 200
+    assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]
+    foreign = {**asking, "Origin": "https://other.example"}
+    refused = opened.request("OPTIONS", "/v1/chat/completions", headers=foreign)
+    assert "access-control-allow-origin" not in refused.headers
+
+
 def test_a_request_keeps_its_id_if_it_is_one() -> None:
     asked = client()
     for good in ("abc-1", "x" * 128):

@@ -120,6 +120,38 @@ def test_a_stop_text_ends_the_answer_and_is_no_part_of_it() -> None:
     assert "".join(texts) == cut["message"]["content"]
 
 
+def test_what_the_answer_is_forced_to_begin_with_ends_nothing(
+    random_model: Callable[..., Path],
+) -> None:
+    folder = random_model("llama", closing=0.1, parathinker={"summary_prefix": "So: a"})
+    asked: Json = {"seed": 3, "max_tokens": 8, "thinking": {"paths": 1, "max_path_tokens": 8}}
+    free = client(folder).chat(**asked).json()["choices"][0]["message"]["content"]
+    assert free.startswith("So: a")
+    written = free.removeprefix("So: a")
+    assert written
+    assert ":" not in written
+    stopped = client(folder).chat(stop=[":"], **asked).json()["choices"][0]["message"]["content"]
+    assert stopped == free
+    streamed = client(folder).stream(stop=[":"], **asked)
+    texts = [chunk["choices"][0]["delta"].get("content", "") for chunk in streamed]
+    assert "".join(texts) == free
+
+
+def test_logprobs_are_of_tokens_that_the_answer_has() -> None:
+    asked: Json = {"seed": 7, "logprobs": True, "thinking": {"paths": 2}}
+    whole = client().chat(**asked).json()["choices"][0]
+    stop = "".join(one["token"] for one in whole["logprobs"]["content"][6:9])
+    cut = client().chat(stop=[stop], **asked).json()["choices"][0]
+    assert cut["finish_reason"] == "stop"
+    tokens = cut["logprobs"]["content"]
+    assert len(tokens) == 6
+    assert "".join(one["token"] for one in tokens).strip() == cut["message"]["content"]
+    assert tokens == whole["logprobs"]["content"][: len(tokens)]
+    streamed = client().stream(stop=[stop], **asked)
+    lists = [chunk["choices"][0]["logprobs"] for chunk in streamed]
+    assert [one for found in lists if found for one in found["content"]] == tokens
+
+
 @pytest.mark.parametrize("name", ["max_completion_tokens", "max_tokens"])
 def test_the_answers_length_is_limited(name: str) -> None:
     choice = client().chat(seed=7, **{name: 3}).json()["choices"][0]

@@ -114,3 +114,22 @@ def test_a_request_that_takes_too_long_ends_and_leaves_nothing_behind() -> None:
     assert json.loads(last)["error"]["code"] == "timeout"
     assert "[DONE]" not in streamed.text
     assert "parathinker_requests_timed_out_total 2.0" in asked.get("/metrics").text
+
+
+class Listener(Caller):
+    """Reads to the end, behind which a web server says that the client is gone."""
+
+    async def send(self, message: Any) -> None:
+        self.messages.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._sent.set()
+
+
+def test_a_stream_that_the_server_ends_is_no_client_that_left() -> None:
+    asked = client(request_timeout_s=0.3)
+    with no_leak(shared("tiny")):
+        caller = Listener(asked, body(**LONG, stream=True), reads=0, leaves=False)
+        asyncio.run(asyncio.wait_for(caller.call(), 10))
+    metrics = asked.get("/metrics").text
+    assert "parathinker_requests_timed_out_total 1.0" in metrics
+    assert "parathinker_requests_cancelled_total 0.0" in metrics

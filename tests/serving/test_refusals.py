@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from parathinker.serving.schema import ChatRequest, CompletionRequest
 from serving_client import QUESTION, client
 from tiny_models import CHAT_TEMPLATE
 
@@ -104,6 +106,53 @@ def test_a_chat_has_to_end_with_something_to_answer(random_model: Callable[..., 
     folder = random_model("llama", chat_template=CHAT_TEMPLATE)
     body = {"model": folder.name, "messages": [{"role": "assistant", "content": "hi"}]}
     error_of(client(folder).post("/v1/chat/completions", body))
+
+
+def test_messages_that_the_chat_template_refuses_are_named(
+    random_model: Callable[..., Path],
+) -> None:
+    # As Mistral's do.
+    alternate = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )
+    folder = random_model("llama", chat_template=alternate)
+    body = {"model": folder.name, "messages": [*HELLO, *HELLO]}
+    error = error_of(client(folder).post("/v1/chat/completions", body))
+    assert error["param"] == "messages"
+    assert "roles must alternate" in error["message"]
+
+
+MANY: Any = [0] * 200_000
+NAMES = {f"x{i}": 0 for i in range(50_000)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": MANY}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": MANY}]}, "messages[0].content"),
+        ({"messages": [{**HELLO[0], **NAMES}]}, "messages[0]"),
+        ({"messages": HELLO, "metadata": NAMES}, "metadata"),
+        ({"messages": HELLO, "stop": MANY}, "stop"),
+        ({"messages": HELLO, "modalities": MANY}, "modalities[0]"),
+        ({"messages": HELLO, "thinking": NAMES}, "thinking"),
+        ({"messages": HELLO, **NAMES}, "x0"),
+    ],
+)
+def test_a_body_full_of_errors_is_refused_for_one(fields: dict[str, Any], param: str) -> None:
+    body = {"model": "tiny", **fields}
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(body)
+    assert caught.value.error_count() <= 2  # one for each type that a field may have
+    error = error_of(client(limit_body_bytes=1 << 24).post("/v1/chat/completions", body))
+    assert error["param"].startswith(param)
+
+
+def test_a_prompt_full_of_errors_is_refused_for_one() -> None:
+    with pytest.raises(ValidationError) as caught:
+        CompletionRequest.model_validate({"model": "tiny", "prompt": MANY})
+    assert caught.value.error_count() <= 2
 
 
 def test_another_model_does_not_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -16,7 +17,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import uvicorn
 
+from parathinker.serving.app import create_app
+from parathinker.serving.host import Host
+from parathinker.serving.server import Server
+from parathinker.serving.settings import load_settings
 from serving_client import KEY, QUESTION, ServerProcess, running
 
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]
@@ -107,6 +113,34 @@ def test_a_client_that_leaves_frees_the_memory_at_once(
         assert seconds < 2
         wait_until(lambda: tiny_server.metric("parathinker_answers_running") == 0)
     assert tiny_server.metric(CANCELLED) == cancelled + 2
+
+
+def test_bytes_behind_a_request_do_not_hide_that_its_client_left(
+    tiny_server: ServerProcess,
+) -> None:
+    cancelled = tiny_server.metric(CANCELLED)
+    with raw_request(tiny_server, body(**LONG)) as connection:
+        wait_until(lambda: tiny_server.metric(IN_USE) > 0)
+        connection.sendall(b"x")
+        time.sleep(0.1)
+    wait_until(lambda: tiny_server.metric(IN_USE) == 0, 5)
+    assert tiny_server.metric(CANCELLED) == cancelled + 1
+
+
+def test_a_shutdown_waits_for_responses_that_are_still_being_read() -> None:
+    async def drain(grace_s: float, reading_s: float) -> float:
+        host = Host(load_settings({"shutdown_grace_s": grace_s}))
+        server = Server(uvicorn.Config(create_app(host)), host)
+        reading = asyncio.create_task(asyncio.sleep(reading_s))
+        server.server_state.tasks.add(reading)
+        reading.add_done_callback(server.server_state.tasks.discard)
+        began = time.monotonic()
+        await server._drain()
+        assert server.should_exit
+        return time.monotonic() - began
+
+    assert 0.3 <= asyncio.run(drain(grace_s=20, reading_s=0.3)) < 5
+    assert 0.3 <= asyncio.run(drain(grace_s=0.3, reading_s=20)) < 5
 
 
 def test_too_many_too_long_and_a_shutdown_with_grace() -> None:

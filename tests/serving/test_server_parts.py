@@ -50,6 +50,15 @@ def test_what_was_given_out_never_holds_a_part_of_a_stop_text() -> None:
     assert answer.stopped
 
 
+def test_stop_texts_are_not_looked_for_in_what_was_forced() -> None:
+    answer = AnswerText([":", "is so"])
+    pieces = [("It: ", True), ("is", True), (" so", False), (" a", False), (": b", False)]
+    given_out = "".join(answer.push(text, forced) for text, forced in pieces)
+    assert given_out + answer.close() == "It: is so a"
+    assert answer.stopped
+    assert answer.length == answer.sure == len("It: is so a")
+
+
 def test_the_queue_is_fair_and_bounded() -> None:
     async def run() -> list[str]:
         queue, order = Admission(running=2, queued=2), list[str]()

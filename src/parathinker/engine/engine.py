@@ -78,7 +78,7 @@ class Engine:
         self._arrivals = itertools.count()
         self._changed = threading.Condition()
         self._orders: deque[Callable[[], None]] = deque()
-        self._closed = False
+        self._closed = self._broken = False
         self._thread: threading.Thread | None = None
         self._holder: int | None = None
         """The thread that holds the lock to place an order."""
@@ -126,12 +126,17 @@ class Engine:
                 "or a smaller max_path_tokens, or give the engine more memory"
             )
 
+    @property
+    def alive(self) -> bool:
+        """As :meth:`ThinkingEngine.alive`."""
+        return not self._closed
+
     def submit(self, request: EngineRequest, sink: Sink) -> Job:
         """Hand a request in.
 
         Raises:
             CapacityError: as :meth:`check`.
-            EngineError: the engine is closed.
+            EngineError: the engine is closed, or broke down.
         """
         self.check(request)
         running = RunningRequest(request, self._control, self._banned)
@@ -199,6 +204,8 @@ class Engine:
     def _order(self, action: Callable[[], None]) -> None:
         """Have the engine's thread do something between two forwards."""
         with self._changed:
+            if self._broken:
+                raise EngineError("this engine is closed: it broke down")
             if self._closed:
                 raise EngineError("this engine is closed")
             self._holder = threading.get_ident()
@@ -247,7 +254,7 @@ class Engine:
                     self._step()
         except Exception as error:  # an engine that cannot go on must not leave anyone waiting
             with self._changed:
-                self._closed = True
+                self._closed = self._broken = True
                 orders, self._orders = self._orders, deque()
             for action in orders:
                 action()

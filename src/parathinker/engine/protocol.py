@@ -58,12 +58,17 @@ class ThinkingEngine(Protocol):
         """
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still takes requests: it was not closed, and did not break down."""
+        ...
+
     def submit(self, request: EngineRequest, sink: Sink) -> Any:
         """Hand a request in; what comes back is for :meth:`cancel`.
 
         Raises:
             CapacityError, UsageError: as :meth:`check`.
-            EngineError: the engine is closed.
+            EngineError: the engine is closed, or broke down.
         """
         ...
 

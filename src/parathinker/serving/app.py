@@ -16,6 +16,7 @@ from parathinker.serving.connection import Connection
 from parathinker.serving.endpoints import api, operations
 from parathinker.serving.errors import ApiError, from_engine, from_validation
 from parathinker.serving.host import Host
+from parathinker.serving.logs import note_failure
 from parathinker.serving.observe import Observe
 from parathinker.serving.page import add_page
 from parathinker.serving.settings import ServeSettings, is_loopback, read_keys
@@ -60,7 +61,7 @@ def create_app(host: Host) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["*"],  # OpenAI's client for browsers sends several of its own
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     app.add_middleware(Observe, metrics=host.metrics)
@@ -82,7 +83,9 @@ async def _on_api_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_engine_error(request: Request, error: Exception) -> Response:
-    return await _on_api_error(request, from_engine(error))
+    told = from_engine(error)
+    note_failure(error, told, request.state.record.id)
+    return await _on_api_error(request, told)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

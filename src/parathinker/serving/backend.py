@@ -20,6 +20,7 @@ from parathinker.params import (
     ThinkingParams,
 )
 from parathinker.prompt import read_chat_template
+from parathinker.serving.lengths import Length
 from parathinker.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ class Thinker(Protocol):
     @property
     def max_paths(self) -> int:
         """The largest number of paths."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes questions."""
         ...
 
     @property
@@ -74,9 +80,8 @@ class ModelCard:
     """Whether it has a chat template, and so takes several messages."""
     context: int
     default_paths: int | str
-    default_max_path_tokens: int | None
-    """What the server says; None leaves it to the engine, which fits it to the context."""
-    default_max_summary_tokens: int | None
+    path_length: Length
+    answer_length: Length
     described_defaults: dict[str, Any]
     """The same for people: with the model's own where the server says nothing."""
     limits: dict[str, int | None]
@@ -123,11 +128,15 @@ def describe(settings: ServeSettings, thinker: Thinker, folder: Path) -> ModelCa
             f"rounds should be at most {settings.limit_rounds}, the server's limit; "
             f"got {settings.rounds}"
         )
-    path_tokens = _within(
-        settings.max_path_tokens, own.get("max_path_tokens"), settings.limit_path_tokens
+    path = Length.of(
+        settings.max_path_tokens,
+        own.get("max_path_tokens") or DEFAULT_MAX_PATH_TOKENS,
+        settings.limit_path_tokens,
     )
-    summary_tokens = _within(
-        settings.max_summary_tokens, own.get("max_summary_tokens"), settings.limit_answer_tokens
+    answer = Length.of(
+        settings.max_summary_tokens,
+        own.get("max_summary_tokens") or DEFAULT_MAX_SUMMARY_TOKENS,
+        settings.limit_answer_tokens,
     )
     temperature = settings.temperature
     if temperature is None:
@@ -139,17 +148,13 @@ def describe(settings: ServeSettings, thinker: Thinker, folder: Path) -> ModelCa
         chat=read_chat_template(folder) is not None,
         context=config.max_context,
         default_paths=paths,
-        default_max_path_tokens=path_tokens,
-        default_max_summary_tokens=summary_tokens,
+        path_length=path,
+        answer_length=answer,
         described_defaults={
             "paths": paths,
             "termination": settings.termination,
-            "max_path_tokens": path_tokens
-            or own.get("max_path_tokens")
-            or min(DEFAULT_MAX_PATH_TOKENS, config.max_context),
-            "max_summary_tokens": summary_tokens
-            or own.get("max_summary_tokens")
-            or min(DEFAULT_MAX_SUMMARY_TOKENS, config.max_context),
+            "max_path_tokens": path.chosen or min(path.usual, config.max_context),
+            "max_summary_tokens": answer.chosen or min(answer.usual, config.max_context),
             "temperature": temperature,
             "rounds": settings.rounds,
             "show": settings.show,
@@ -166,13 +171,6 @@ def describe(settings: ServeSettings, thinker: Thinker, folder: Path) -> ModelCa
         },
         examples=_examples(folder),
     )
-
-
-def _within(chosen: int | None, own: int | None, limit: int | None) -> int | None:
-    """What the server says of a length: its own choice; its limit where the default is longer."""
-    if limit is None or (chosen or own or limit + 1) <= limit:
-        return chosen
-    return limit
 
 
 def _examples(folder: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +53,10 @@ class Choice:
     ) -> None:
         self.index, self._rounds, self._show = index, rounds, show
         self._text, self._logprobs = AnswerText(stops), logprobs
+        self._written = False
+        """Whether the answer is beyond its forced beginning."""
+        self._unsure: deque[tuple[int, TokenLogprob]] = deque()
+        """Tokens that may turn out to be a stop text's, and where in the answer they begin."""
         self._news: list[News] = []
         self._open: dict[tuple[int, int], News] = {}
         """News that further tokens of the same path can join."""
@@ -108,8 +113,19 @@ class Choice:
                 news.tokens += 1
                 news.text = (news.text or "") + event.text
             return
+        self._written |= event.logprob is not None
         logprob = self._logprobs.write(event) if self._logprobs else None
-        self._add_answer(self._text.push(event.text), [logprob] if logprob else [])
+        if logprob and not self._text.stopped:
+            self._unsure.append((self._text.length, logprob))
+        text = self._text.push(event.text, forced=not self._written)
+        self._add_answer(text, self._sure_logprobs())
+
+    def _sure_logprobs(self) -> list[TokenLogprob]:
+        """Of tokens that became certain to be the answer's."""
+        sure = []
+        while self._unsure and self._unsure[0][0] < self._text.sure:
+            sure.append(self._unsure.popleft()[1])
+        return sure
 
     def _add_answer(self, text: str, logprobs: list[TokenLogprob]) -> None:
         if text or logprobs:
@@ -121,7 +137,10 @@ class Choice:
             self.logprobs += logprobs
 
     def _finish(self, done: Done) -> None:
-        self._add_answer(self._text.close(), [])
+        text, logprobs = self._text.close(), self._sure_logprobs()
+        if not self._text.stopped:
+            logprobs += [logprob for _, logprob in self._unsure]
+        self._add_answer(text, logprobs)
         self.answer = done.answer
 
     def _entry(self, path: int, round: int) -> News:

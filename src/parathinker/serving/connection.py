@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from parathinker.serving.errors import body_too_slow, too_large
 from parathinker.serving.logs import Record
 
+_LOOK_AGAIN_S = 1.0
+
 
 class Connection:
     """Reads a body up to a limit, and ends a request as soon as nobody waits for its answer.
@@ -66,7 +68,7 @@ class Connection:
     async def _serve(
         self, scope: Scope, body: bytes, receive: Receive, send: Send, record: Record
     ) -> None:
-        unread = [body]
+        unread, answered = [body], False
 
         async def give_body() -> Message:
             if unread:
@@ -75,26 +77,40 @@ class Connection:
             raise AssertionError
 
         async def give_up_on_idle(message: Message) -> None:
+            nonlocal answered
             timer = loop.call_later(self._send_timeout_s, leave)
             try:
                 await send(message)
             finally:
                 timer.cancel()
+            is_body = message["type"] == "http.response.body"
+            answered |= is_body and not message.get("more_body", False)
 
         def leave() -> None:
             record.cancelled = True
             serving.cancel()
 
         async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            # At bytes behind the request the web server stops reading, and would not see its client
+            # leave; asking again makes it read on. Ever more rarely: it keeps what it reads.
+            pause = _LOOK_AGAIN_S
+            while True:
+                try:
+                    message = await asyncio.wait_for(receive(), pause)
+                except asyncio.TimeoutError:
+                    pause *= 2
+                    continue
+                if message["type"] == "http.disconnect":
+                    return
 
         loop = asyncio.get_running_loop()
         serving = asyncio.create_task(_coroutine(self._app, scope, give_body, give_up_on_idle))
         watching = asyncio.create_task(watch())
         try:
             await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
+            # Behind the last message a client looks gone, too: all was said, and who said it tidies
+            # up undisturbed.
+            if not (serving.done() or answered):
                 leave()
             await asyncio.wait({serving})
         finally:

@@ -77,9 +77,10 @@ async def live() -> Response:
 @operations.get("/health/ready", responses={200: {"model": d.HealthDocument}, **_UNREADY})
 @operations.get("/health", responses={200: {"model": d.HealthDocument}, **_UNREADY})
 async def ready(request: Request) -> Response:
-    """Whether requests are taken: not while the model is loaded, nor during shutdown."""
+    """Whether requests are taken: not before the model is loaded, once the engine has failed, or
+    during shutdown."""
     host = _host(request)
-    return JSONResponse(host.health(), 200 if host.state == READY else 503)
+    return JSONResponse(host.health(), 200 if host.status == READY else 503)
 
 
 @operations.get("/metrics", responses={200: {"content": {"text/plain": {}}}})

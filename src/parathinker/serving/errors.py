@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from parathinker.errors import EngineError, ParaThinkerError, UsageError
+from parathinker.errors import ParaThinkerError, UsageError
 
 _INVALID = "invalid_request_error"
 _IDENTIFIER = re.compile(r"[a-z_]+")
@@ -100,6 +100,11 @@ def unavailable(why: str) -> ApiError:
     return ApiError(503, why, "service_unavailable_error", code="unavailable", headers=headers)
 
 
+def broken_down() -> ApiError:
+    """The engine takes nothing any more."""
+    return unavailable("The engine has failed; the server has to be started again")
+
+
 def internal() -> ApiError:
     """Something unforeseen, of which the log knows more."""
     text = "The server failed on this request; its log says more under the request's id"
@@ -119,12 +124,11 @@ def from_engine(error: Exception, prompt: str = "messages") -> ApiError:
         word = text.split(" ", 1)[0]
         too_long = "too long:" in text
         code = "context_length_exceeded" if too_long else "invalid_value"
-        param = prompt if too_long or "question" in text else None
+        about_prompt = too_long or "question" in text or "chat template" in text
+        param = prompt if about_prompt else None
         if "_" in word or word in _FIELDS:
             param = _FIELDS.get(word, word)
         return invalid(text, param, code)
-    if isinstance(error, EngineError) and "closed" in str(error):
-        return unavailable("The server is shutting down")
     if isinstance(error, ParaThinkerError):
         text = "The engine failed on this request; the server's log says more under its id"
         return ApiError(500, text, "server_error", code="engine_error")

@@ -16,13 +16,15 @@ from parathinker.serving.backend import ModelCard, Thinker, load_thinker
 from parathinker.serving.choice import Choice
 from parathinker.serving.errors import (
     ApiError,
+    broken_down,
     from_engine,
     invalid,
     timed_out,
     unavailable,
 )
+from parathinker.serving.lengths import stream_within
 from parathinker.serving.logprobs import LogprobWriter
-from parathinker.serving.logs import Record
+from parathinker.serving.logs import Record, note_failure
 from parathinker.serving.metrics import Metrics
 from parathinker.serving.run import Events, Run
 from parathinker.serving.settings import ServeSettings
@@ -83,6 +85,13 @@ class Host:
             self.state = READY
 
     @property
+    def status(self) -> str:
+        """How it stands: its state, or ``failed`` where its engine broke down."""
+        if self.state == READY and self._model is not None and not self._model[0].alive:
+            return FAILED
+        return self.state
+
+    @property
     def model(self) -> tuple[Thinker, ModelCard]:
         """The model and its card.
 
@@ -93,6 +102,8 @@ class Host:
             raise unavailable("The server is shutting down")
         if self._model is None:
             raise unavailable("The model is still being loaded")
+        if self.status == FAILED:
+            raise broken_down()
         return self._model
 
     @property
@@ -129,12 +140,16 @@ class Host:
             ApiError: the queue is full, the time is up, or the engine cannot take the question.
         """
         timeout_s, loop = self.settings.request_timeout_s, asyncio.get_running_loop()
-        thinker, _ = self.model
         arrived = loop.time()
         places = await self._admission.enter(len(order.answers), timeout_s)
         waited = loop.time() - arrived
         self.metrics.waited.observe(waited)
         record.thinking["queue_s"] = round(waited, 4)
+
+        def failed(error: Exception) -> ApiError:
+            told = from_engine(error, order.source)
+            note_failure(error, told, record.id)
+            return told
 
         def over(run: Run) -> None:
             self._runs.discard(run)
@@ -145,22 +160,23 @@ class Host:
                 record.thinking["texts"] = [choice.content for choice in run.choices]
 
         try:
-            streams = await loop.run_in_executor(self._readers, self._prepare, thinker, order)
+            thinker, card = self.model
+            streams = await loop.run_in_executor(self._readers, self._prepare, thinker, card, order)
             if self._cut is not None:
                 raise self._cut
             left = max(arrived + timeout_s - loop.time(), 0.0)
             meter = self.metrics.meter(record.started)
             timeout = left, timed_out(timeout_s)
-            run = Run(self._choices(thinker, order), streams, meter, timeout, over)
+            run = Run(self._choices(thinker, order), streams, meter, timeout, failed, over)
         except BaseException as error:
             self._admission.leave(places)
-            if isinstance(error, Exception):
-                raise from_engine(error, order.source) from error
+            if isinstance(error, Exception) and not isinstance(error, ApiError):
+                raise failed(error) from error
             raise
         self._runs.add(run)
         return run
 
-    def _prepare(self, thinker: Thinker, order: Order) -> list[Events]:
+    def _prepare(self, thinker: Thinker, card: ModelCard, order: Order) -> list[Events]:
         """Read the questions and check them against the model; nothing is thought yet."""
         limit = self.settings.limit_prompt_tokens
         for one in order.answers if limit is not None else ():
@@ -168,7 +184,8 @@ class Host:
             if limit is not None and tokens > limit:
                 text = f"{order.source}: at most {limit} tokens are allowed here; got {tokens}"
                 raise invalid(text, order.source, "context_length_exceeded")
-        return [thinker.astream(one.question, one.params) for one in order.answers]
+        lengths = card.path_length, card.answer_length
+        return [stream_within(thinker, a.question, a.params, *lengths) for a in order.answers]
 
     def _choices(self, thinker: Thinker, order: Order) -> list[Choice]:
         return [
@@ -188,7 +205,7 @@ class Host:
 
     async def exposition(self) -> bytes:
         """The metrics, as Prometheus reads them."""
-        self.metrics.ready.set(self.state == READY)
+        self.metrics.ready.set(self.status == READY)
         self.metrics.running.set(self._admission.taken)
         self.metrics.queued.set(self._admission.queued)
         if self._model is not None and self.state in (READY, STOPPING):
@@ -198,4 +215,4 @@ class Host:
 
     def health(self) -> dict[str, Any]:
         """How it stands."""
-        return {"status": self.state, "model": self.settings.served_name}
+        return {"status": self.status, "model": self.settings.served_name}

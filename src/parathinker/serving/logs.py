@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parathinker.serving.choice import Choice
+from parathinker.serving.errors import ApiError
 from parathinker.serving.metrics import Meter
 
 log = logging.getLogger("parathinker.serving")
@@ -38,15 +39,28 @@ class JsonLines(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            kind, error, trace = record.exc_info
-            line["error"] = kind.__name__
-            if self._text:
-                line["error_message"] = str(error)
-            line["trace"] = [
-                f"{frame.filename}:{frame.lineno} in {frame.name}"
-                for frame in traceback.extract_tb(trace)
-            ]
+            line |= self._told(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+    def _told(self, error: BaseException | None) -> dict[str, Any]:
+        """An error, where it came from, and the error behind it."""
+        if error is None:
+            return {}
+        trace = traceback.extract_tb(error.__traceback__)
+        cause = self._told(error.__cause__)
+        return {
+            "error": type(error).__name__,
+            **({"error_message": str(error)} if self._text else {}),
+            "trace": [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in trace],
+            **({"cause": cause} if cause else {}),
+        }
+
+
+def note_failure(error: Exception, told: ApiError, request_id: str) -> None:
+    """Log an error that is not a client's own, with the request that it came up in."""
+    if told.status >= 500 and not isinstance(error, ApiError):
+        fields = {"request_id": request_id}
+        log.error("a request failed", exc_info=error, extra={"fields": fields})
 
 
 def set_up(level: str, text: bool) -> None:

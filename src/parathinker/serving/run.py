@@ -7,17 +7,14 @@ the client leaves. After :meth:`Run.close` the engine has none of them left; the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from parathinker.answer import StreamEvent
-from parathinker.errors import ParaThinkerError
 from parathinker.serving.choice import Choice, News
-from parathinker.serving.errors import ApiError, from_engine
+from parathinker.serving.errors import ApiError
 from parathinker.serving.metrics import Meter
 
 Events = AsyncGenerator[StreamEvent, None]
-log = logging.getLogger(__name__)
 
 
 class Run:
@@ -27,6 +24,7 @@ class Run:
         streams: of the engine, not begun yet, one for each choice.
         meter: counts what happens.
         timeout: the error to end with, and after how many seconds from now.
+        failed: called with what the engine raised; says what the client is told of it.
         over: called once, when the engine has none of the requests left.
     """
 
@@ -36,9 +34,11 @@ class Run:
         streams: Sequence[Events],
         meter: Meter,
         timeout: tuple[float, ApiError],
+        failed: Callable[[Exception], ApiError],
         over: Callable[[Run], None],
     ) -> None:
-        self.choices, self.meter, self._on_over = choices, meter, over
+        self.choices, self.meter = choices, meter
+        self._on_failed, self._on_over = failed, over
         self._changed = asyncio.Event()
         self._error: ApiError | None = None
         self._running = len(choices)
@@ -117,11 +117,8 @@ class Run:
             self._running -= 1
             self._changed.set()
         except Exception as error:
-            if not isinstance(error, ParaThinkerError):
-                log.exception("an event could not be told")
-            else:
-                log.warning("the engine failed on a request: %s", type(error).__name__)
-            self.fail(from_engine(error))
+            if not self._over:
+                self.fail(self._on_failed(error))
         finally:
             if choice.answer is None:
                 meter.abandoned()

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from parathinker.serving.settings import Count, Show, Termination
 
@@ -19,10 +25,36 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 INT64 = 2**63
 
 
+def _first_wrong_entry(value: Any) -> Any:
+    """Texts by name; of those that are none, one is enough to refuse them all."""
+    if not isinstance(value, dict):
+        return value
+    wrong = ({name: text} for name, text in value.items() if not isinstance(text, str))
+    return next(wrong, value)
+
+
+Texts = Annotated[dict[str, str], BeforeValidator(_first_wrong_entry)]
+
+
 class Body(BaseModel):
-    """Nothing unknown, and nothing converted: a number is no text."""
+    """Nothing unknown, and nothing converted: a number is no text.
+
+    A client is told of one error. A small body can hold half a million, and each of them takes
+    time and memory, so validation ends with the first one of a list.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown_field(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        unknown = value.keys() - cls.model_fields.keys()
+        if len(unknown) < 2:
+            return value
+        first = next(name for name in value if name in unknown)
+        return {k: v for k, v in value.items() if k == first or k not in unknown}
 
 
 class Thinking(Body):
@@ -51,7 +83,7 @@ class Sampling(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = Field(
+    stop: StopText | Annotated[list[StopText], Field(max_length=4, fail_fast=True)] | None = Field(
         default=None,
         description="Texts that end the answer, and are not part of it; paths pass them.",
     )
@@ -79,7 +111,7 @@ class Message(Body):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
     reasoning: str | None = Field(default=None, description="Of an earlier answer; not read again.")
     reasoning_content: str | None = None
     thinking: dict[str, Any] | None = None
@@ -108,14 +140,14 @@ class TextFormat(Body):
 class ChatRequest(Sampling):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Count | None = Field(
         default=None, description="Tokens of the answer; thinking.max_path_tokens limits the paths."
     )
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
-    metadata: dict[str, str] | None = Field(default=None, description="Accepted; not stored.")
+    metadata: Texts | None = Field(default=None, description="Accepted; not stored.")
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = Field(
@@ -125,7 +157,7 @@ class ChatRequest(Sampling):
         default=None, description="Accepted; prompts are always cached."
     )
     response_format: TextFormat | None = None
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1)] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, fail_fast=True)] | None = None
     audio: Unsupported = None
     function_call: Unsupported = None
     functions: Unsupported = None
@@ -142,7 +174,7 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """``POST /v1/completions``: text that goes on, without a chat template."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     logprobs: Unsupported = None

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -51,7 +52,11 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         log.info("stopping", extra={"fields": {"grace_s": self._host.settings.shutdown_grace_s}})
-        await self._host.drain(self._host.settings.shutdown_grace_s)
+        grace_s = self._host.settings.shutdown_grace_s
+        end = time.monotonic() + grace_s
+        await self._host.drain(grace_s)
+        while self.server_state.tasks and time.monotonic() < end:
+            await asyncio.sleep(0.02)  # what was thought is still being read
         self.should_exit = True
 
     def _load_failed(self) -> None:

@@ -9,26 +9,43 @@ class AnswerText:
     """Takes an answer's text as it is written, and gives out what is sure to be part of it.
 
     All that :meth:`push` and :meth:`close` give out together is the whole text up to the first stop
-    text, without spaces at its ends.
+    text, without spaces at its ends. What was forced on the model is not searched for stop texts.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
+        self._length = self._forced = 0
         self._begun = False
         self.stopped = False
         """Whether a stop text came."""
 
-    def push(self, text: str) -> str:
-        """Text that became certain with this piece."""
+    @property
+    def length(self) -> int:
+        """Characters up to here, or up to the stop text, those that are not given out included."""
+        return self._length
+
+    @property
+    def sure(self) -> int:
+        """How many of them are certain not to belong to a stop text or to the end's spaces."""
+        return self._length - len(self._held)
+
+    def push(self, text: str, forced: bool = False) -> str:
+        """Text that became certain with this piece; ``forced``: the model did not choose it."""
         if self.stopped:
             return ""
         self._held += text
-        end = _first_stop(self._held, self._stops)
+        self._length += len(text)
+        if forced:
+            self._forced = self._length
+        begin = max(0, self._forced - self.sure)
+        end = _first_stop(self._held, self._stops, begin)
         if end is not None:
-            self.stopped, self._held = True, self._held[:end]
+            self.stopped = True
+            self._length -= len(self._held) - end
+            self._held = self._held[:end]
             return self.close()
-        sure = len(self._held) - _overlap(self._held, self._stops)
+        sure = len(self._held) - _overlap(self._held[begin:], self._stops)
         return self._give(len(self._held[:sure].rstrip()))
 
     def close(self) -> str:
@@ -45,8 +62,8 @@ class AnswerText:
         return given
 
 
-def _first_stop(text: str, stops: Sequence[str]) -> int | None:
-    found = [at for at in map(text.find, stops) if at >= 0]
+def _first_stop(text: str, stops: Sequence[str], begin: int) -> int | None:
+    found = [at for stop in stops if (at := text.find(stop, begin)) >= 0]
     return min(found, default=None)
 
 

@@ -151,8 +151,8 @@ def _params(
     return ThinkingParams(
         paths=paths,
         max_paths=auto_paths,
-        max_path_tokens=path_tokens or card.default_max_path_tokens,
-        max_summary_tokens=answer_tokens or card.default_max_summary_tokens,
+        max_path_tokens=path_tokens or card.path_length.chosen,
+        max_summary_tokens=answer_tokens or card.answer_length.chosen,
         termination=termination,
         rounds=rounds or settings.rounds,
         temperature=temperature,
@@ -161,7 +161,7 @@ def _params(
         min_p=body.min_p or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
-        logprobs=top_logprobs is not None,
+        logprobs=True,  # tell what the model chose from what it was forced to say
         top_logprobs=top_logprobs or 0,
         summary_stop=stop,
     )

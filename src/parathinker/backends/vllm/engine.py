@@ -122,11 +122,18 @@ class VLLMEngine:
                 "or give it more with max_model_len and gpu_memory_utilization"
             )
 
+    @property
+    def alive(self) -> bool:
+        """As :meth:`ThinkingEngine.alive`; vLLM's own processes may die, too."""
+        return not (self._closed or self._llm.errored)
+
     def submit(self, request: EngineRequest, sink: Sink) -> Job:
         """As :meth:`ThinkingEngine.submit`."""
         self.check(request)
         if self._closed:
             raise EngineError("this engine is closed")
+        if not self.alive:
+            raise EngineError("this engine is closed: vLLM broke down")
         running = RunningRequest(request, self._control, self._banned)
         number = next(self._numbers)
         ranks = self.limits.ranks

@@ -21,6 +21,8 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from parathinker.backends.vllm.sampling_params import RowParams
 from parathinker.engine.choice import penalised
+from parathinker.engine.native import library
+from parathinker.engine.native.sampler import sample as native_sample
 from parathinker.engine.request import Penalties
 from parathinker.engine.sampler import LogitEdits, SamplingRow, choose
 
@@ -41,11 +43,23 @@ class ThinkingSampler(LogitsProcessor):  # type: ignore[misc]  # vLLM ships no t
         if not self._rows:
             return logits
         at = sorted(row for row in self._rows if row < len(logits))
-        logits_WV = logits[at].float()
-        chosen_W = choose(logits_WV, [self._rows[row].now() for row in at])
-        logits_WV.fill_(-torch.inf).scatter_(-1, chosen_W[:, None], 0.0)
-        logits[at] = logits_WV.to(logits.dtype)
+        at_W = torch.tensor(at, device=logits.device)
+        every = len(at) == len(logits)
+        logits_WV = logits if every else logits[at_W]
+        chosen_W = _choose(logits_WV.float(), [self._rows[row].now() for row in at])
+        if every:
+            logits.fill_(-torch.inf)
+        else:
+            logits[at_W] = -torch.inf
+        logits[at_W, chosen_W] = 0.0
         return logits
+
+
+def _choose(logits_WV: Tensor, rows: list[SamplingRow]) -> Tensor:
+    """Tokens [W] on the logits' device, by the native engine's own sampler of that device."""
+    if logits_WV.device.type == "cpu" and library.available():
+        return torch.tensor([one.token for one in native_sample(logits_WV, rows)])
+    return choose(logits_WV, rows)
 
 
 class Row:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 SWITCH = "PARATHINKER_NATIVE"
 """Environment variable: 0 switches the library off, the name of a build insists on that one."""
-_ABI = 3
+_ABI = 4
 _BUILDS = ("generic", "avx2", "avx512")
 """Each runs wherever the next one does."""
 

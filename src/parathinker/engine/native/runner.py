@@ -22,6 +22,8 @@ from torch import Tensor
 
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch
 from parathinker.engine.native import library
+from parathinker.engine.native.plain import plain
+from parathinker.engine.native.sampler import sample
 from parathinker.engine.sampler import Sampled, SamplingRow
 from parathinker.modeling.checkpoint import DecoderWeights, LayerWeights
 from parathinker.modeling.config import DecoderConfig
@@ -80,7 +82,7 @@ class NativeRunner:
         self.threads = threads or usable_processors()
         self.products: dict[int, ProductTime] = {}
         self._library = library.load()
-        self._embedding = _plain(weights.embedding)
+        self._embedding = plain(weights.embedding)
         self._rope = RotaryEmbedding(config, self.device)
         self._angles = self._compute_angles(min(_FIRST_POSITIONS, config.max_context))
         model = self._library.pt_create(
@@ -145,34 +147,7 @@ class NativeRunner:
 
     def sample(self, logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled]:
         """Choose a token for each row, as :func:`parathinker.engine.sampler.sample` does."""
-        logits_RV = _plain(logits_RV)
-        edits = [row.edits for row in rows]
-        tokens, divide, subtract = (
-            np.ascontiguousarray(np.concatenate([getattr(e, name) for e in edits]), dtype)
-            for name, dtype in (
-                ("tokens_N", np.int64),
-                ("divide_N", np.float32),
-                ("subtract_N", np.float32),
-            )
-        )
-        asked = (library.SampledRow * len(rows))()
-        first = 0
-        for one, row in zip(asked, rows, strict=True):
-            one.temperature, one.top_k = row.temperature, row.top_k
-            one.top_p, one.min_p, one.uniform = row.top_p, row.min_p, row.uniform
-            one.first_edit, one.edits = first, len(row.edits.tokens_N)
-            first += one.edits
-        request = library.Sampling(
-            rows=len(rows),
-            vocab=logits_RV.shape[-1],
-            logits=logits_RV.data_ptr(),
-            row=ctypes.addressof(asked),
-            edit_tokens=tokens.ctypes.data,
-            edit_divide=divide.ctypes.data,
-            edit_subtract=subtract.ctypes.data,
-        )
-        library.check(self._library.pt_sample(self._model, request))
-        return [Sampled(one.token, one.logprob, bool(one.sound)) for one in asked]
+        return sample(logits_RV, rows, self._model)
 
     def _take_layer(self, layer: int, w: LayerWeights) -> None:
         self._take_matrix(layer, library.Matrix.QKV, w.qkv, w.qkv_bias)
@@ -190,14 +165,14 @@ class NativeRunner:
                 self._take_vector(layer, kind, vector)
 
     def _take_matrix(self, layer: int, kind: int, rows: Tensor, bias: Tensor | None) -> None:
-        rows = _plain(rows)
-        bias = None if bias is None else _plain(bias)
+        rows = plain(rows)
+        bias = None if bias is None else plain(bias)
         at = None if bias is None else bias.data_ptr()
         status = self._library.pt_set_matrix(self._model, layer, kind, rows.data_ptr(), at)
         library.check(status)
 
     def _take_vector(self, layer: int, kind: int, values: Tensor) -> None:
-        values = _plain(values)
+        values = plain(values)
         status = self._library.pt_set_vector(
             self._model, layer, kind, values.data_ptr(), values.numel()
         )
@@ -213,7 +188,7 @@ class NativeRunner:
     def _compute_angles(self, positions: int) -> tuple[Tensor, Tensor]:
         half = self.config.head_dim // 2
         cosines_P1D, sines_P1D = self._rope.angles(torch.arange(positions))
-        return _plain(cosines_P1D[:, 0, :half]), _plain(sines_P1D[:, 0, :half])
+        return plain(cosines_P1D[:, 0, :half]), plain(sines_P1D[:, 0, :half])
 
     def _pool_pointer(self, tensor: Tensor, last: tuple[int, int]) -> int:
         expected = (self.config.num_layers, tensor.shape[1], self.config.num_kv_heads, *last)
@@ -225,10 +200,6 @@ class NativeRunner:
         ):
             raise ValueError(f"the pool should be contiguous float32 {expected} on the CPU")
         return tensor.data_ptr()
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
 def _ints(array: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@
 
 #include "model.h"
 #include "probe.h"
+#include "sampler.h"
 
 namespace {
 
@@ -70,7 +71,11 @@ int pt_forward(void* model, pt_batch* batch) {
 }
 
 int pt_sample(void* model, const pt_sampling* sampling) {
-  return guarded([&] { model_of(model).sample(*sampling); });
+  return guarded([&] {
+    if (model != nullptr) return model_of(model).sample(*sampling);
+    pt::check_edits(*sampling);
+    for (int row = 0; row < sampling->rows; row++) pt::sample_row(*sampling, row);
+  });
 }
 
 double pt_read_bandwidth(int64_t bytes, int threads) {

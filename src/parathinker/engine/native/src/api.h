@@ -8,7 +8,7 @@
 #define PT_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with every struct or function here; library.py refuses another one.
-constexpr int PT_ABI = 3;
+constexpr int PT_ABI = 4;
 
 enum pt_matrix { PT_QKV, PT_OUTPUT, PT_GATE_UP, PT_DOWN, PT_HEAD };
 
@@ -74,6 +74,7 @@ PT_EXPORT int pt_set_matrix(
 PT_EXPORT int pt_set_vector(void* model, int layer, int kind, const float* values, int count);
 PT_EXPORT int pt_set_threads(void* model, int threads);
 PT_EXPORT int pt_forward(void* model, pt_batch* batch);
+// On the model's threads; without a model, which it needs for nothing else, on the caller's.
 PT_EXPORT int pt_sample(void* model, const pt_sampling* sampling);
 // Bytes a second at which so many threads read an area of this size.
 PT_EXPORT double pt_read_bandwidth(int64_t bytes, int threads);

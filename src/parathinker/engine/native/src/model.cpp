@@ -319,11 +319,7 @@ void Model::multiply(
 
 void Model::sample(const pt_sampling& sampling) {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (int64_t r = 0; r < sampling.rows; r++)
-    for (int64_t i = 0; i < sampling.row[r].edits; i++) {
-      const int64_t token = sampling.edit_tokens[sampling.row[r].first_edit + i];
-      require(token >= 0 && token < sampling.vocab, "an edit of a token that is not there");
-    }
+  check_edits(sampling);
   pool().run(static_cast<int>(sampling.rows), [&](Chunk chunk) {
     sample_row(sampling, chunk.index);
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 
 #include "vec.h"
@@ -192,6 +193,15 @@ class Distribution {
 };
 
 }  // namespace
+
+void check_edits(const pt_sampling& sampling) {
+  for (int64_t r = 0; r < sampling.rows; r++)
+    for (int64_t i = 0; i < sampling.row[r].edits; i++) {
+      const int64_t token = sampling.edit_tokens[sampling.row[r].first_edit + i];
+      if (token < 0 || token >= sampling.vocab)
+        throw std::invalid_argument("an edit of a token that is not there");
+    }
+}
 
 void sample_row(const pt_sampling& sampling, int row) {
   // Kept from one step to the next.
