@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ from parathinker.modeling.folders import resolve_model
 PATHS = 8
 TOTALS = (2048, 8192)
 """Tokens of all paths together."""
-GROUPS, GROUP_PATHS = 16, 4
-PATH_TOKENS, SUMMARY_TOKENS = 128, 32
+GROUPS, SUMMARY_TOKENS = 16, 32
 QUESTION = "A train leaves at nine, a second one two hours later. When do they meet? Number {}."
 SETTINGS: dict[str, Any] = {
     "dtype": "float32",
@@ -50,6 +50,14 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Group:
+    """What is thought about one question."""
+
+    paths: int
+    path_tokens: int
+
+
 def main() -> None:
     """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(
@@ -58,6 +66,8 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help="name or folder; default: tiny")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="summary,groups")
+    parser.add_argument("--paths", type=int, default=4, help="of each group; default: 4")
+    parser.add_argument("--path-tokens", type=int, default=128, help="default: 128")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder, found = resolve_model(options.model), dict[str, Any]()
@@ -67,12 +77,13 @@ def main() -> None:
             totals = [n for n in TOTALS if n // PATHS + 64 < model.config.max_context]
             found["summary"] = [first_token(model, total, options.rounds) for total in totals]
         if "groups" in wanted:
-            found["groups"] = {"parathinker_s": think_groups(model, options.rounds)}
+            group = Group(options.paths, options.path_tokens)
+            found["groups"] = {"parathinker_s": think_groups(model, group, options.rounds)}
             prompts = [model._preparer.prompt(QUESTION.format(i)) for i in range(GROUPS)]
     if "groups" in wanted:
         with tempfile.TemporaryDirectory() as copy:
             without = without_thoughts(folder, Path(copy))
-            plain = asyncio.run(plain_groups(without, prompts, options.rounds))
+            plain = asyncio.run(plain_groups(without, prompts, group, options.rounds))
         found["groups"]["plain_s"] = plain
         found["groups"]["speedup"] = plain / found["groups"]["parathinker_s"]
     print(json.dumps(found, indent=1))
@@ -138,12 +149,12 @@ def _one_token(model: ParaThinker, tokens: Sequence[int]) -> float:
     return model._engine.ask(ask)  # type: ignore[attr-defined]
 
 
-def think_groups(model: ParaThinker, rounds: int) -> float:
+def think_groups(model: ParaThinker, group: Group, rounds: int) -> float:
     """Seconds for all questions together."""
     params = ThinkingParams(
-        paths=GROUP_PATHS,
-        max_path_tokens=PATH_TOKENS,
-        min_path_tokens=PATH_TOKENS,
+        paths=group.paths,
+        max_path_tokens=group.path_tokens,
+        min_path_tokens=group.path_tokens,
         max_summary_tokens=SUMMARY_TOKENS,
         min_summary_tokens=SUMMARY_TOKENS,
         termination="last-finish",
@@ -159,14 +170,15 @@ def think_groups(model: ParaThinker, rounds: int) -> float:
     return statistics.median(taken[1:])
 
 
-async def plain_groups(folder: Path, prompts: list[list[int]], rounds: int) -> float:
+async def plain_groups(folder: Path, prompts: list[list[int]], group: Group, rounds: int) -> float:
     """The same by vLLM as it comes: its own model, sampler and cache."""
     from vllm import AsyncEngineArgs, SamplingParams
     from vllm.inputs import TokensPrompt
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    room = max(map(len, prompts)) + GROUP_PATHS * (PATH_TOKENS + 2) + SUMMARY_TOKENS + 2
+    paths_room = group.paths * (group.path_tokens + 2)
+    room = max(map(len, prompts)) + paths_room + SUMMARY_TOKENS + 2
     llm = AsyncLLM.from_engine_args(
         AsyncEngineArgs(
             model=str(folder), skip_tokenizer_init=True, max_model_len=max(room, 1024), **SETTINGS
@@ -188,9 +200,10 @@ async def plain_groups(folder: Path, prompts: list[list[int]], rounds: int) -> f
         return [list(one.token_ids) for one in last.outputs]
 
     async def one(number: int, prompt: list[int], turn: int) -> None:
-        texts = await write(prompt, GROUP_PATHS, PATH_TOKENS + 1, f"{turn}-{number}")
+        name = f"{turn}-{number}"
+        texts = await write(prompt, group.paths, group.path_tokens + 1, name)
         flat = [*prompt, *(t for text in texts for t in text)]
-        await write(flat, 1, SUMMARY_TOKENS, f"{turn}-{number}-summary")
+        await write(flat, 1, SUMMARY_TOKENS, f"{name}-summary")
 
     taken = []
     try:
