@@ -12,23 +12,23 @@ from parathinker.data.schema import Example
 from parathinker.data.sums import Addend, Problem, SumsSource
 from parathinker.errors import UsageError
 
-CHAIN = Problem("?", (Addend(1, 361), Addend(-1, 220), Addend(-1, 607), Addend(-1, 879)))
+CHAIN = Problem("?", (Addend(1, 361), Addend(-1, 220), Addend(1, 607), Addend(-1, 879)))
 LEGS = Problem("?", (Addend(1, 31, 14), Addend(1, 25, 4), Addend(1, 51, 2)))
 
 
 def test_paths_are_the_documented_ones() -> None:
     assert sums.work_out(CHAIN).splitlines() == [
-        "361 - 220 = 141",
-        "141 - 607 = -466",
-        "-466 - 879 = -1345",
-        "Answer: -1345",
+        "361 + 607 = 968",
+        "968 - 220 = 748",
+        "748 - 879 = -131",
+        "Answer: -131",
     ]
     legs = ["31 * 14 = 434", "434 + 25 * 4 = 534", "534 + 51 * 2 = 636", "Answer: 636"]
     assert sums.work_out(LEGS).splitlines() == legs
     # Backwards from the first, and forwards from the second.
     backwards = ["31 * 14 = 434", "434 + 51 * 2 = 536", "536 + 25 * 4 = 636", "Answer: 636"]
     assert sums.work_out(LEGS, 2).splitlines() == backwards
-    assert sums.work_out(CHAIN, 3).startswith("-220 - 607 = -827\n-827 - 879 =")
+    assert sums.work_out(CHAIN, 3).startswith("607 + 361 = 968\n968 - 879 = 89\n")
 
 
 @pytest.mark.parametrize("task", sums.TASKS)

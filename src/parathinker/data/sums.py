@@ -3,10 +3,10 @@
 Problems and their scorers are reasoning-gym's; this module writes paths that work them out. Each
 line takes one addend to the running total:
 
-    361 - 220 = 141          State the final answer to … 361 - 220 - 607 - 879 =
-    141 - 607 = -466
-    -466 - 879 = -1345
-    Answer: -1345
+    361 + 607 = 968          State the final answer to … 361 - 220 + 607 - 879 =
+    968 - 220 = 748
+    748 - 879 = -131
+    Answer: -131
 
 and of legs, where 31 woodlice, 25 tigers and 51 humans are counted:
 
@@ -15,6 +15,7 @@ and of legs, where 31 woodlice, 25 tigers and 51 humans are counted:
     534 + 51 * 2 = 636
     Answer: 636
 
+What is added comes first, so that totals stay above zero for long: small models stumble over signs.
 The thought id decides the *route*: with which addend a path begins, and which way it goes round. A
 path repeats its own mistakes; paths on other routes pass through other totals, and make others.
 """
@@ -111,10 +112,17 @@ def work_out(problem: Problem, thought_id: int = 1) -> str:
 
 
 def along_route(addends: Sequence[Addend], thought_id: int) -> list[Addend]:
-    """Odd thought ids go forwards and even ones backwards, two from each addend in turn."""
+    """First what is added, then what is taken away.
+
+    Odd thought ids go forwards and even ones backwards, two from each addend in turn.
+    """
     turn, backwards = divmod(thought_id - 1, 2)
     step = -1 if backwards else 1
-    return [addends[(turn + step * i) % len(addends)] for i in range(len(addends))]
+    route: list[Addend] = []
+    for sign in (1, -1):
+        alike = [addend for addend in addends if addend.sign == sign]
+        route += (alike[(turn + step * i) % len(alike)] for i in range(len(alike)))
+    return route
 
 
 def answer_line(answer: int) -> str:
