@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SmolLM2-135M-Instruct learns to think in parallel: first to work problems out along routes, then from
 # paths that it samples itself and a summary that reads them. Every part goes on where it was stopped.
-# One core does it in about two hours. Usage: scripts/train_smollm2.sh [FOLDER]
+# One core does it in several hours. Usage: scripts/train_smollm2.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-runs/smollm2}
