@@ -69,3 +69,5 @@ def test_held_out_problems_come_once_and_are_not_drawn_in_training() -> None:
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(UsageError, match="no task 'addition'; there are: chain_sum, leg_counting"):
         SumsSource(0, tasks=["addition"])
+    with pytest.raises(UsageError, match="9 paths, but thought ids for 8 only"):
+        SumsSource(0, max_paths=8).example(0, 9)

@@ -133,9 +133,8 @@ def answer_line(answer: int) -> str:
 class SumsSource:
     """Examples made from reasoning-gym's problems; item ``i`` is the same on every run.
 
-    Paths are right, and each takes the route of its thought id, drawn at random. Summaries are
-    there for the sake of what has to be read together; whoever reads right paths only learns to
-    copy one.
+    Paths are right, and each takes the route of its thought id, drawn at random. So a summary
+    learns to copy an answer, not to choose one: for that it has to see a model's own paths.
 
     Args:
         seed: which problems and routes.
@@ -162,7 +161,11 @@ class SumsSource:
         self._problems = {task: _reasoning_gym(task, seed) for task in set(tasks)}
 
     def example(self, index: int, paths: int) -> Example:
-        """Example ``index`` with so many paths."""
+        """Example ``index`` with so many paths, at most as many as there are thought ids."""
+        if paths > len(self._thought_ids):
+            raise UsageError(
+                f"sums: {paths} paths, but thought ids for {len(self._thought_ids)} only"
+            )
         rng = random.Random(f"{self._seed}/{index}")
         problem = problem_of(self._problems[rng.choice(self._tasks)][index % (2**31 - 1)])
         thought_ids = rng.sample(self._thought_ids, paths)

@@ -113,8 +113,9 @@ def _training(facts: CardFacts) -> str:
 
 
 def _data(data: dict[str, Any]) -> str:
-    if data["source"] == "products":
-        return "problems of reasoning-gym's `products`, worked out by a program"
+    made = {"products": "`products`", "sums": "`chain_sum` and `leg_counting`"}
+    if data["source"] in made:
+        return f"problems of reasoning-gym's {made[data['source']]}, worked out by a program"
     return ", ".join(f"`{_shown(file)}`" for file in data["files"])
 
 
