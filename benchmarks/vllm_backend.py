@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import shutil
@@ -44,7 +45,6 @@ QUESTION = "A train leaves at nine, a second one two hours later. When do they m
 SETTINGS: dict[str, Any] = {
     "dtype": "float32",
     "enforce_eager": True,
-    "max_num_seqs": 64,
     "max_num_batched_tokens": 4096,
     "block_size": 32,
 }
@@ -72,18 +72,22 @@ def main() -> None:
     options = parser.parse_args()
     folder, found = resolve_model(options.model), dict[str, Any]()
     wanted = options.only.split(",")
-    with ParaThinker.from_pretrained(folder, backend="vllm", **SETTINGS) as model:
+    # All paths of all questions at once, or plain vLLM and ours alike would take turns.
+    settings = {**SETTINGS, "max_num_seqs": GROUPS * options.paths}
+    with ParaThinker.from_pretrained(folder, backend="vllm", **settings) as model:
         if "summary" in wanted:
             totals = [n for n in TOTALS if n // PATHS + 64 < model.config.max_context]
             found["summary"] = [first_token(model, total, options.rounds) for total in totals]
         if "groups" in wanted:
             group = Group(options.paths, options.path_tokens)
-            found["groups"] = {"parathinker_s": think_groups(model, group, options.rounds)}
+            found["groups"] = dataclasses.asdict(group) | {
+                "parathinker_s": think_groups(model, group, options.rounds)
+            }
             prompts = [model._preparer.prompt(QUESTION.format(i)) for i in range(GROUPS)]
     if "groups" in wanted:
         with tempfile.TemporaryDirectory() as copy:
             without = without_thoughts(folder, Path(copy))
-            plain = asyncio.run(plain_groups(without, prompts, group, options.rounds))
+            plain = asyncio.run(plain_groups(without, prompts, group, options.rounds, settings))
         found["groups"]["plain_s"] = plain
         found["groups"]["speedup"] = plain / found["groups"]["parathinker_s"]
     print(json.dumps(found, indent=1))
@@ -170,7 +174,9 @@ def think_groups(model: ParaThinker, group: Group, rounds: int) -> float:
     return statistics.median(taken[1:])
 
 
-async def plain_groups(folder: Path, prompts: list[list[int]], group: Group, rounds: int) -> float:
+async def plain_groups(
+    folder: Path, prompts: list[list[int]], group: Group, rounds: int, settings: dict[str, Any]
+) -> float:
     """The same by vLLM as it comes: its own model, sampler and cache."""
     from vllm import AsyncEngineArgs, SamplingParams
     from vllm.inputs import TokensPrompt
@@ -181,7 +187,7 @@ async def plain_groups(folder: Path, prompts: list[list[int]], group: Group, rou
     room = max(map(len, prompts)) + paths_room + SUMMARY_TOKENS + 2
     llm = AsyncLLM.from_engine_args(
         AsyncEngineArgs(
-            model=str(folder), skip_tokenizer_init=True, max_model_len=max(room, 1024), **SETTINGS
+            model=str(folder), skip_tokenizer_init=True, max_model_len=max(room, 1024), **settings
         )
     )
 

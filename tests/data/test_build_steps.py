@@ -102,6 +102,19 @@ def test_readings_are_drawn_and_each_needs_a_right_path() -> None:
     assert assemble(mixed(1, 3)).readings == ()
 
 
+def test_readings_of_wrong_paths_are_kept_where_these_hold_the_answer_in_parts() -> None:
+    texts = ("So it is 47.", "Then it is 32.", "Both make 35.")  # of 42
+    found = [(candidate(i, text=text), WRONG) for i, text in enumerate(texts)]
+    example = assemble(found, readings=(1, *[2] * 12, 3), parts=True, min_right=0)
+    assert example.summary is not None
+    assert {frozenset(reading) for reading in example.readings} == {
+        frozenset((0, 1)),
+        frozenset((0, 1, 2)),
+    }
+    with pytest.raises(UsageError, match="parts should be given with readings only"):
+        BuildSettings(parts=True)
+
+
 def test_without_a_reading_that_can_be_learned_there_is_no_summary() -> None:
     alone = assemble(mixed(1, 7), readings=(1,), paths=8)
     assert alone.readings == ()

@@ -32,14 +32,17 @@ def test_products_are_held_out_and_another_seed_draws_others() -> None:
     assert load("products", Selection(10)).questions == first.questions[:10]
 
 
-@pytest.mark.parametrize("task", ["chain_sum", "leg_counting"])
-def test_sums_are_held_out_and_another_seed_draws_others(task: str) -> None:
-    first, second = load(task, Selection(20)), load(task, Selection(20, seed=1))
+def test_sums_are_held_out_and_another_seed_draws_others() -> None:
+    first, second = load("sums", Selection(20)), load("sums", Selection(20, seed=1))
     assert len(first.questions) == 20
     assert not {q.id for q in first.questions} & {q.id for q in second.questions}
-    assert load(task, Selection(5)).questions == first.questions[:5]
+    assert load("sums", Selection(5)).questions == first.questions[:5]
+    short = load("sums", Selection(2, 0, {"terms": "3"}))
+    assert [q.question.count("+") for q in short.questions] == [2, 2]
     with pytest.raises(UsageError, match="has no option"):
-        load(task, Selection(2, 0, {"max_terms": "9"}))
+        load("sums", Selection(2, 0, {"max_terms": "9"}))
+    with pytest.raises(UsageError, match="terms should be a whole number from 2; got '1'"):
+        load("sums", Selection(2, 0, {"terms": "1"}))
 
 
 def test_tasks_are_drawn_by_name_size_and_seed() -> None:

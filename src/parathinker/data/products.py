@@ -13,11 +13,12 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from parathinker.data.multiplication import InTheHead, InWriting, Teacher, no_slip, slips
+from parathinker.data.parts import hold_in_parts
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
@@ -121,13 +122,8 @@ def summed_up(
     lines = [_last_line(path.text) for path in paths]
     drawn = [tuple(rng.sample(range(len(paths)), min(size, len(paths)))) for size in readings]
     drawn += [tuple(range(min(size, len(paths)))) for size in first]
-    held = tuple(one for one in drawn if _hold(answer, [lines[i] for i in one]))
+    held = tuple(one for one in drawn if hold_in_parts(answer, [lines[i] for i in one]))
     return Example(problem.question, tuple(paths), answer if held else None, readings=held)
-
-
-def _hold(answer: str, lines: Sequence[str]) -> bool:
-    columns = zip_longest(answer, *(line[: len(answer)] for line in lines))
-    return all(right in column for right, *column in columns)
 
 
 def _last_line(text: str) -> str:

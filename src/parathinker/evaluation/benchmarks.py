@@ -78,13 +78,14 @@ def _products(selection: Selection) -> list[Question]:
     return [_of_task("products", entry) for entry in entries]
 
 
-def _sums(task: str) -> Declaration:
-    def questions(selection: Selection) -> list[Question]:
-        seed = sums.HELD_OUT_SEED + _SEEDS * selection.seed
-        entries = sums.held_out_problems(task, selection.limit or DRAWN, seed)
-        return [_of_task(task, entry) for entry in entries]
-
-    return Declaration(questions, BARE)
+def _sums(selection: Selection) -> list[Question]:
+    given = selection.options.get("terms", str(sums.MEASURED_TERMS))
+    if not given.isdecimal() or int(given) < 2:
+        raise UsageError(f"sums: terms should be a whole number from 2; got {given!r}")
+    entries = sums.held_out_problems(
+        selection.limit or DRAWN, int(given), sums.HELD_OUT_SEED + _SEEDS * selection.seed
+    )
+    return [_of_task(sums.TASK, entry) for entry in entries]
 
 
 def _of_task(task: str, entry: dict[str, Any]) -> Question:
@@ -102,7 +103,7 @@ DECLARED: dict[str, Declaration] = {
     # The embedded model's task: problems that no training run of this package draws.
     "products": Declaration(_products, BARE, ("digits",)),
     # SmolLM2's, likewise.
-    **{task: _sums(task) for task in sums.TASKS},
+    "sums": Declaration(_sums, BARE, ("terms",)),
 }
 
 

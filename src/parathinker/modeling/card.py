@@ -113,7 +113,7 @@ def _training(facts: CardFacts) -> str:
 
 
 def _data(data: dict[str, Any]) -> str:
-    made = {"products": "`products`", "sums": "`chain_sum` and `leg_counting`"}
+    made = {"products": "`products`", "sums": "`basic_arithmetic`, additions alone"}
     if data["source"] in made:
         return f"problems of reasoning-gym's {made[data['source']]}, worked out by a program"
     return ", ".join(f"`{_shown(file)}`" for file in data["files"])

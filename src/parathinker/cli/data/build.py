@@ -98,6 +98,15 @@ def build(
             "by default one that reads them all.",
         ),
     ] = "",
+    parts: Annotated[
+        bool,
+        declare(
+            SUMMARY,
+            "Of --readings, keep those whose paths hold each character of the answer at its place, "
+            "though none may be right; with --min-right 0.",
+            "--parts",
+        ),
+    ] = False,
     summaries: Annotated[
         Path | None,
         declare(
@@ -198,6 +207,7 @@ def build(
         similar_paths=similar_paths,
         near_duplicates=near_duplicates,
         thought_ids=thought_ids,
+        parts=parts,
         readings=tuple(whole_numbers(readings, "--readings")) if readings else (),
         summary=summary,
         summary_template=summary_template,

@@ -13,6 +13,7 @@ from parathinker.data.build.similarity import choose_diverse, shingles, without_
 from parathinker.data.build.sources import Candidate
 from parathinker.data.build.summaries import WrittenSummaries
 from parathinker.data.build.tally import Tally
+from parathinker.data.parts import hold_in_parts
 from parathinker.data.schema import Example, PathText, Question
 from parathinker.scoring import Scored, extract_answer
 from parathinker.scoring.extract import plain
@@ -238,15 +239,19 @@ class Assembler:
             yield list(kept)
 
     def _readings(self, question: Question, kept: Sequence[Judged]) -> tuple[tuple[int, ...], ...]:
-        """Which of the paths each summary reads.
-
-        Only a right path shows that the answer can be read off the paths at all.
-        """
+        """Which of the paths each summary reads: such as the answer can be read off."""
         rng = random.Random(question.id)
         sizes = [min(size, len(kept)) for size in self._settings.readings]
         drawn = [tuple(rng.sample(range(len(kept)), size)) for size in sizes]
-        needed = self._settings.min_right
-        return tuple(one for one in drawn if sum(kept[i].correct is True for i in one) >= needed)
+        return tuple(one for one in drawn if self._readable(question, [kept[i] for i in one]))
+
+    def _readable(self, question: Question, read: Sequence[Judged]) -> bool:
+        if sum(one.correct is True for one in read) < self._settings.min_right:
+            return False
+        if not self._settings.parts or any(one.correct for one in read):
+            return True
+        said = [extract_answer(one.candidate.answer_text) or "" for one in read]
+        return question.answer is not None and hold_in_parts(question.answer, said)
 
     def _path_text(self, one: Judged) -> PathText:
         path = one.candidate

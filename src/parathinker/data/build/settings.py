@@ -56,6 +56,9 @@ class BuildSettings:
     readings: tuple[int, ...] = ()
     """How many of an example's paths each of its summaries reads, drawn at random; empty for one
     summary that reads them all. One that reads fewer right paths than ``min_right`` is dropped."""
+    parts: bool = False
+    """Keep only readings whose paths hold the answer in parts: each of its characters stands at its
+    place in the answer of one of them, whether or not any is right as a whole."""
     summary: str = "template"
     """``template``; ``teacher``: what a teacher wrote about the paths (``summaries``), or, without
     that, what it said after its first right path; ``right-path``: what the shortest right path
@@ -101,6 +104,7 @@ class BuildSettings:
                 "readings",
                 f"from 1 to paths, {self.paths}, each",
             ),
+            (not self.parts or bool(self.readings), "parts", "given with readings only"),
             (self.min_correct <= self.max_correct, "min_correct", "at most max_correct"),
             (0 < self.threshold <= 1, "threshold", "above 0, at most 1"),
             (0 <= (self.wrong_share or 0) < 1, "wrong_share", "from 0 to below 1"),
