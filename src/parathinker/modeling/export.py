@@ -22,13 +22,8 @@ from torch import Tensor
 
 from parathinker.errors import CheckpointError, MissingExtraError
 from parathinker.graph import ThoughtGraph
-from parathinker.modeling.adapter import (
-    BASE_FILE,
-    is_adapter,
-    load_adapter,
-    merged_weights,
-    read_base,
-)
+from parathinker.modeling.adapter import load_adapter, merged_weights
+from parathinker.modeling.adapter_base import BASE_FILE, is_adapter, read_base
 from parathinker.modeling.card import CardFacts, base_licence, model_card
 from parathinker.modeling.config import DecoderConfig, read_json_object
 from parathinker.modeling.folders import resolve_model

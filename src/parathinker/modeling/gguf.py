@@ -58,6 +58,15 @@ def read_gguf(file: Path) -> tuple[Any, Any]:
     return type(model).from_pretrained(None, config=model.config, state_dict=state), tokenizer
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package is there."""
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _carried_by(package: str) -> Path:
     try:
         files = importlib.metadata.files(package) or ()

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
-from parathinker.modeling.adapter import AdapterBase, add_adapter, is_adapter, load_adapter
+from parathinker.modeling.adapter import add_adapter, load_adapter
+from parathinker.modeling.adapter_base import AdapterBase, is_adapter
 from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
 from parathinker.modeling.folders import embedded_models, resolve_model
 from parathinker.modeling.prepare import ready_model

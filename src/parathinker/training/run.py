@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, get_scheduler
 
 from parathinker.errors import MissingExtraError, UsageError
-from parathinker.modeling.adapter import is_peft, write_base
+from parathinker.modeling.adapter import is_peft
+from parathinker.modeling.adapter_base import write_base
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.export import TRAINING_FILE, write_model
 from parathinker.prompt import PromptCodec
