@@ -7,6 +7,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 RUN ?= runs/tiny
+ADAPTER ?= runs/smollm2
 BENCH ?= runs/bench
 SOAK ?= runs/soak
 CHAIN ?= runs/chain
@@ -27,7 +28,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -67,10 +68,13 @@ train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up wher
 	bash scripts/train_tiny.sh $(RUN)
 
 embed: $(DEV) ## Put the model that train-embedded made into the package
-	$(BIN)/python scripts/embed_tiny.py $(RUN)/own-4/model
+	$(BIN)/python scripts/embed.py tiny $(RUN)/own-4/model
 
 train-smollm2: $(DEV) ## Train SmolLM2's adapter into runs/smollm2; picks up where it was stopped
 	bash scripts/train_smollm2.sh $(ADAPTER)
+
+embed-smollm2: $(DEV) ## Put the adapter that train-smollm2 made into the package
+	$(BIN)/python scripts/embed.py smollm2-sums $(ADAPTER)/own/model
 
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)

@@ -10,8 +10,8 @@ folder=${1:-runs/paper}
 bin=.venv/bin
 questions=${QUESTIONS:-500}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
-chain=(--model tiny --benchmark products --budget 288)
-tiny=("${chain[@]}" --summary-tokens 32)
+chain=(--model tiny --benchmark products)
+tiny=("${chain[@]}" --budget 288 --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"

@@ -40,6 +40,17 @@ def test_every_route_takes_each_term_once_and_the_answer_is_reasoning_gyms() -> 
         assert len({sums.work_out(problem, i) for i in range(1, 17)}) == 16
 
 
+def test_a_sum_is_found_in_a_question_and_its_answer_checked() -> None:
+    for entry in sums.held_out_problems(20):
+        assert sums.parse_question(entry["question"]) == sums.problem_of(entry)
+    assert sums.check("What is 2 + 3?", "2 + 3 = 5\nAnswer: 5") is True
+    assert sums.check("What is 2 + 3?", "Answer: 6") is False
+    assert sums.check("What is 2 + 3?", "5") is False
+    for other in ("What is 2 * 3 + 4?", "2.5 + 1", "Why?", "What is 2 + 3 or 4 + 5?"):
+        assert sums.parse_question(other) is None
+        assert sums.check(other, "Answer: 5") is None
+
+
 def test_an_example_is_the_same_on_every_run_and_has_a_summary_if_asked_for() -> None:
     first, again = SumsSource(1, summary=True), SumsSource(1, summary=True)
     examples: list[Example] = [first.example(i, 2) for i in range(20)]

@@ -41,6 +41,8 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "format_style": "natural",
     }
 )
+_SUM = re.compile(r"(?<![\d.])\d+(?:\s*\+\s*\d+)+(?!\d|\.\d)")
+_OTHER = re.compile(r"[-*/×]\s*\d")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
 
 
@@ -63,10 +65,27 @@ def problem_of(entry: Mapping[str, Any]) -> Problem:
     return Problem(entry["question"], tuple(map(int, terms)))
 
 
+def parse_question(question: str) -> Problem | None:
+    """The sum in a question, None where it is not one."""
+    found = _SUM.findall(question)
+    if len(found) != 1 or _OTHER.search(question):
+        return None
+    return Problem(question, tuple(map(int, re.findall(r"\d+", found[0]))))
+
+
 def parse_answer(text: str) -> str | None:
     """The answer that a path or a summary ends with."""
     found = _ANSWER.findall(text)
     return found[-1] if found else None
+
+
+def check(question: str, text: str) -> bool | None:
+    """Whether ``text`` answers ``question`` rightly; None if the question is not of this task."""
+    problem = parse_question(question)
+    if problem is None:
+        return None
+    answer = parse_answer(text)
+    return answer is not None and int(answer) == problem.answer
 
 
 def work_out(problem: Problem, thought_id: int = 1) -> str:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from parathinker.data import products
+from parathinker.data import products, sums
 from parathinker.errors import CheckpointError
-
-EXAMPLES = "examples.jsonl"
-"""File in a model's folder: held-out problems, a line ``{"question", "answer"}`` each."""
+from parathinker.modeling.folders import EXAMPLES
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
@@ -53,7 +51,15 @@ def _solve_product(question: str) -> str | None:
     return None if problem is None else str(problem.answer)
 
 
-TASKS = {"products": Task(products.parse_answer, _solve_product, products.check)}
+def _solve_sum(question: str) -> str | None:
+    problem = sums.parse_question(question)
+    return None if problem is None else str(problem.answer)
+
+
+TASKS = {
+    "products": Task(products.parse_answer, _solve_product, products.check),
+    "sums": Task(sums.parse_answer, _solve_sum, sums.check),
+}
 
 
 def judge(task_name: str | None, question: str, text: str, reference: str | None = None) -> Verdict:

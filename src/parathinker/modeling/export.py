@@ -26,7 +26,7 @@ from parathinker.modeling.adapter import load_adapter, merged_weights
 from parathinker.modeling.adapter_base import BASE_FILE, is_adapter, read_base
 from parathinker.modeling.card import CardFacts, base_licence, model_card
 from parathinker.modeling.config import DecoderConfig, read_json_object
-from parathinker.modeling.folders import resolve_model
+from parathinker.modeling.folders import EXAMPLES, resolve_model
 from parathinker.modeling.made_once import cache_folder, made_once
 from parathinker.modeling.masks import additive_mask
 from parathinker.modeling.prepare import check_target
@@ -171,6 +171,8 @@ def merged_folder(adapter: Path) -> Path:
 
     def make(folder: Path) -> None:
         export_model(adapter, folder)
+        if (adapter / EXAMPLES).is_file():
+            shutil.copy(adapter / EXAMPLES, folder)
 
     return made_once(kept, make)
 

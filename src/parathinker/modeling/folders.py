@@ -12,6 +12,8 @@ EMBEDDED = Path(__file__).parent.parent / "models"
 """Folder of the models that come with the package."""
 ADAPTER_CONFIG = "adapter_config.json"
 """What tells a folder with an adapter from one with a model."""
+EXAMPLES = "examples.jsonl"
+"""File in a model's folder: held-out problems, a line ``{"question", "answer"}`` each."""
 
 
 def embedded_models() -> list[str]:

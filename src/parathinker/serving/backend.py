@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parathinker.answer import StreamEvent
-from parathinker.data.tasks import EXAMPLES, read_example_problems
+from parathinker.data.tasks import read_example_problems
 from parathinker.errors import UsageError
 from parathinker.modeling.config import DecoderConfig
-from parathinker.modeling.folders import resolve_model
+from parathinker.modeling.folders import EXAMPLES, resolve_model
 from parathinker.params import (
     DEFAULT_AUTO_PATHS,
     DEFAULT_MAX_PATH_TOKENS,
