@@ -123,7 +123,9 @@ def test_the_card_says_what_is_in_it_and_how_to_make_it_again(store: Path, tmp_p
     own = tmp_path / "elsewhere" / "own.jsonl"
     own.parent.mkdir()
     own.write_text('{"question": "Why?"}\n')
-    settings = BuildSettings(paths=3, keep="right", summary="none", against=(str(own),))
+    settings = BuildSettings(
+        paths=3, keep="right", summary="none", readings=(1, 3), against=(str(own),)
+    )
     report = build([store], tmp_path / "dataset", settings, workers=1)
     card = DatasetCard.load(tmp_path / "dataset" / "README.md")
     files = card.data.to_dict()["configs"][0]["data_files"]
@@ -131,8 +133,8 @@ def test_the_card_says_what_is_in_it_and_how_to_make_it_again(store: Path, tmp_p
     assert "9 wrong" in card.text
     assert command(report) in card.text
     assert command(report) == (
-        "parathinker data build samples.sqlite -o dataset --paths 3 --keep right --summary none "
-        "--against own.jsonl"
+        "parathinker data build samples.sqlite -o dataset --paths 3 --keep right "
+        "--readings 1,3 --summary none --against own.jsonl"
     )
     assert "not known here" in card.text
     assert licence_of("zwhe99/DeepMath-103K") == licence_of("deepmath") == "mit"

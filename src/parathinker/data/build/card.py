@@ -69,7 +69,8 @@ def command(report: BuildReport) -> str:
         elif isinstance(value, bool):
             words.append(option)
         else:
-            words += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+            listed = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [option, listed]
     return shlex.join(words)
 
 
