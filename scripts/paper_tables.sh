@@ -2,7 +2,7 @@
 # The paper's comparison and diagnoses on the embedded model, on fresh problems of its task; then the
 # same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
 # on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
-# A model trained on the data alone joins where recipes/tiny-data-only.yaml has been run.
+# A model trained on the data alone (recipes/tiny-data-only.yaml) is made first, if it is not there.
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,17 +13,21 @@ data_only=${DATA_ONLY:-runs/tiny-data-only/model}
 chain=(--model tiny --benchmark products)
 tiny=("${chain[@]}" --budget 288 --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
-  majority confidence confidence:keep=10 short best reprefill tree parallel \
+  majority confidence confidence:keep=10 likeliest short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
 
+# Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
-  --methods "$methods"
-if [ -d "$data_only" ]; then # it thinks in one chain, so it is measured as one
-  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
-    --methods "sequential:summary=true,model=$data_only \
-    sequential:greedy=true,summary=true,model=$data_only \
-    sequential:forced=true,summary=true,model=$data_only"
+  --methods "$methods majority:thought_id=15 likeliest:thought_id=15"
+if [ ! -d "$data_only" ]; then
+  $bin/python scripts/own_paths.py tiny runs/tiny-data-only/paths --problems 500 --seed 15
+  $bin/parathinker train recipes/tiny-data-only.yaml --output runs/tiny-data-only
 fi
+# It thinks in one chain, so it is measured as one.
+$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
+  --methods "sequential:summary=true,model=$data_only \
+  sequential:greedy=true,summary=true,model=$data_only \
+  sequential:forced=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 
 # Paths go routes of their own, so that they differ without any sampling, too.
@@ -41,9 +45,9 @@ $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$f
 # One attempt behind each prefix: there are hundreds of wrong paths to take prefixes from.
 $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --continuations 1 \
   --output "$folder/tunnel-vision"
-for what in ablations diversity; do
-  $bin/parathinker diagnose "$what" "${tiny[@]}" --limit "$questions" --output "$folder/$what"
-done
+$bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
+  --output "$folder/ablations"
+$bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
 
 $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
   --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \

@@ -1,8 +1,11 @@
-"""Run folders of evaluations written by hand, whose every number is known; stores in memory."""
+"""Run folders of evaluations written by hand, whose every number is known; stores in memory, and a
+disk that is full."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,17 @@ from parathinker.evaluation.store import Cell, Outcome, RunStore
 RIGHT, WRONG = "Answer: 42", "Answer: 41"
 LENGTHS = (10, 20)
 """Tokens of the two paths of each question, the first of which is right."""
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file may become larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def written(text: str, tokens: int, thought_id: int) -> Written:

@@ -26,7 +26,7 @@ from parathinker.scoring import (
     score_all,
     scorer_version,
 )
-from parathinker.scoring.extract import as_number
+from parathinker.scoring.extract import as_number, plain
 
 ENDLESS = r"\boxed{9^{9^{9^{9^9}}}}"
 TASKS = ("gsm_symbolic", "chain_sum", "leg_counting", "simple_equations", "products")
@@ -56,6 +56,8 @@ def asked(answer: str | None) -> Question:
         ("She has 3 left.\n#### 1,234", "1,234"),
         ("from 10 to 12", "12"),
         ("that makes 1,234,567.", "1234567"),
+        ("the roots are 3,5,7", "7"),
+        ("the roots are 3, 5, 7.", "7"),
         ("so x = -3", "-3"),
         ("we get 12-7", "7"),
         ("3/4 of it", "3/4"),
@@ -96,18 +98,39 @@ def test_texts_made_to_be_slow_are_read_in_no_time() -> None:
         r"\boxed{" * 20_000,
         "{" * 100_000 + "}" * 100_000,
         "1," * 50_000,
+        "111," * 50_000 + "1",
+        "111 " * 50_000 + "1111",
         "$" * 20_000,
     ):
         extract_answer(text)
+        plain(text)
     assert time.monotonic() - began < 5
 
 
 def test_numbers_are_equal_however_they_are_written() -> None:
-    same = ("1234", "1,234", "1{,}234", "+1234.0", r"\$1\,234", "2468/2")
+    same = ("1234", "1,234", "1{,}234", "+1234.0", r"\$1\,234", "2468/2", r"1,\!234", r"\(1 234\)")
     assert {as_number(text) for text in same} == {1234}
+    assert as_number(r"-12{,}345{,}678.5") == -12_345_678.5
     assert as_number("12 apples") is None
     assert as_number("1/0") is None
     as_number("9" * 10_000)  # more digits than Python reads
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ["3, 5, 7", "3,5,7", "3 5 7", r"3\,5\,7", "3{,}5{,}7", "$3$, $5$, $7$", "0,357", "3,57"],
+)
+def test_a_list_is_no_number(listed: str) -> None:
+    assert as_number(listed) is None
+    assert plain(listed) != plain("357")
+    assert score(asked(listed), r"\boxed{357}") == 0.0
+    assert score(asked("357"), rf"\boxed{{{listed}}}") == 0.0
+    assert score(asked(listed), rf"\boxed{{{listed}}}") == 1.0
+
+
+def test_numbers_in_brackets_keep_their_commas() -> None:
+    assert plain("(100, 200)") == plain("(100,200)") == "(100,200)"
+    assert plain(r"x = 1,234 \text{ cm}") == plain("x=1234cm")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +141,7 @@ def test_numbers_are_equal_however_they_are_written() -> None:
         ("1234", r"That is \boxed{1,234}"),
         ("1,234", "1234"),
         (r"\{1,2\}", r"\boxed{\{2,1\}}"),
+        ("3,5,7", r"\boxed{7, 5, 3}"),
         ("(1,2)", r"\boxed{(1, 2)}"),
         (r"\text{Evelyn}", r"\boxed{Evelyn}"),
         ("x^2+1", "The answer is $1+x^2$."),
@@ -137,6 +161,7 @@ def test_answers_that_mean_the_same_are_right(reference: str, answer: str) -> No
     [
         ("1/2", r"\boxed{0.51}"),
         ("(1,2)", r"\boxed{(2,1)}"),
+        ("3,5,7", r"\boxed{3,5}"),
         ("[0,1)", r"\boxed{(0,1]}"),
         ("x^2+1", r"\boxed{x^2-1}"),
         ("5", "I do not know"),
@@ -182,6 +207,27 @@ def test_an_answer_that_would_take_forever_to_check_scores_nothing_and_the_next_
     assert (first.score, first.note) == (0.0, "timed out")
     assert (second.score, second.note) == (1.0, "")
     assert time.monotonic() - began < 60
+
+
+def test_a_scorer_that_waits_without_computing_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is processor time, of which a scorer that sleeps needs none."""
+    package = tmp_path / "reasoning_gym"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import time\n"
+        "def get_score_answer_fn(task):\n"
+        "    return lambda answer, entry: time.sleep(600 if answer == 'asleep' else 0) or 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))  # a worker's modules come from where these do
+    question = Question("q", "?", "awake", "", {"task": "any", "entry": {"answer": "awake"}})
+    began = time.monotonic()
+    with ScoringPool(workers=1, timeout_s=0.1) as pool:
+        slept, woken = (pool.check(question, text) for text in ("asleep", "awake"))
+    assert (slept.score, slept.note) == (0.0, "timed out")
+    assert (woken.score, woken.note) == (1.0, "")
+    assert time.monotonic() - began < 100
 
 
 def test_scores_come_in_the_order_of_the_answers_and_none_where_nothing_is_known() -> None:

@@ -34,7 +34,8 @@ class SqliteFile:
     """An open file of some kind.
 
     Raises:
-        UsageError: it cannot be opened, or is something else.
+        UsageError: there is none, or it is something else.
+        ParaThinkerError: it cannot be opened, such as on a full disk.
     """
 
     def __init__(self, path: Path, kind: FileKind) -> None:
@@ -49,6 +50,10 @@ class SqliteFile:
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute("PRAGMA synchronous = FULL")
             self.holds_tables = self._check()
+        except sqlite3.OperationalError as error:
+            # The machine's fault, not the file's: a full disk, a lock, a lack of rights.
+            self._db.close()
+            raise ParaThinkerError(f"{path} cannot be opened: {error}") from error
         except sqlite3.Error as error:
             self._db.close()
             raise UsageError(f"{path} is not {kind.name}: {error}") from error
@@ -70,8 +75,15 @@ class SqliteFile:
         return False
 
     def create_tables(self) -> None:
-        """Make an empty database one, in one transaction: a kill in between leaves it empty."""
-        self._db.execute("PRAGMA journal_mode = WAL")
+        """Make an empty database one, in one transaction: a kill in between leaves it empty.
+
+        Raises:
+            ParaThinkerError: the file cannot be written, such as on a full disk.
+        """
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error as error:
+            raise ParaThinkerError(f"{self.path} cannot be written: {error}") from error
         with self.transaction():
             self._db.execute(f"PRAGMA application_id = {self._kind.application_id}")
             self._db.execute(f"PRAGMA user_version = {self._kind.version}")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluation_runs import full_disk
 from parathinker.evaluation.generations import Generation
 from parathinker.evaluation.store import FILE, RunStore
+from tiny_models import save_plain_model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,7 +62,9 @@ def test_a_budget_sweep_has_both_kinds_of_chain(
     rows = [(row["kind"], row["budget"], row["accuracy"]["mean"]) for row in found["rows"]]
     assert rows == [("natural", 16, 0), ("natural", 80, 0), ("forced", 16, 0), ("forced", 80, 0)]
     assert [row["tokens"] for row in found["rows"] if row["kind"] == "forced"] == [16, 80]
-    assert files(folder) == {"report.md", "report.json", "budget.png", "budget.svg"}
+    assert files(folder) == {
+        "report.md", "report.json", "budget.png", "budget.svg", "settings.yaml",
+    }  # fmt: skip
     assert "report.md" in errors
 
 
@@ -74,7 +78,7 @@ def test_tunnel_vision_forces_beginnings_of_wrong_paths(
     assert "wrong path" in output
     assert "no sure trend" in output
     assert files(folder) == {
-        "report.md", "report.json", "tunnel-vision.png", "tunnel-vision.svg",
+        "report.md", "report.json", "tunnel-vision.png", "tunnel-vision.svg", "settings.yaml",
     }  # fmt: skip
     found = json.loads((folder / "report.json").read_text())
     assert [(r["line"], r["prefix"], r["recovered"]["mean"]) for r in found["rows"]] == [
@@ -84,15 +88,17 @@ def test_tunnel_vision_forces_beginnings_of_wrong_paths(
 
     made = generations(folder)
     starts = {
-        path.token_ids[1:3]
+        (path.thought_id, path.token_ids[:3])
         for kind, one in made
         for path in one.segments
         if kind == "paths" and path.finish_reason == "stop"
     }
     grown = [one.segments for kind, one in made if kind == "grown"]
     chains = [paths[0] for paths in grown if len(paths) == 1]
-    assert starts
-    assert len([chain for chain in chains if chain.token_ids[1:3] in starts]) >= 2 * len(starts)
+    assert {thought_id for thought_id, _ in starts} == {1, 2}
+    # An attempt goes on behind the thought id of the path that it takes its beginning from.
+    begun = [chain for chain in chains if (chain.thought_id, chain.token_ids[:3]) in starts]
+    assert len(begun) >= 2 * len(starts)
     assert max(chain.tokens for chain in chains) <= 2 * 80
     parallel = [paths for paths in grown if len(paths) == 2]
     assert all(sum(path.tokens for path in paths) <= 2 * 80 - 20 for paths in parallel)
@@ -103,9 +109,14 @@ def test_tunnel_vision_forces_beginnings_of_wrong_paths(
     assert len(generations(folder)) == len(made)
     assert json.loads((folder / "report.json").read_text())["rows"] == found["rows"]
 
+    before = {file: file.read_bytes() for file in folder.iterdir()}
     code, _, errors = run("diagnose", "diversity", *common, "--paths", "1,2", "-o", folder)
     assert code == 2
     assert "holds tunnel-vision" in errors
+    code, _, errors = run("diagnose", "tunnel-vision", *common, *more, "--seed", 1, "-o", folder)
+    assert code == 2
+    assert "seed: 0 there, 1 now" in errors
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_paths_that_never_end_have_no_wrong_answer_to_look_at(
@@ -134,11 +145,83 @@ def test_ablations_take_parts_away_and_compare_variants(
     ):  # fmt: skip
         assert name in output
     assert "inference only" in output
+    assert "Not measured: what the data alone are worth" in output
     report = json.loads((tmp_path / "ablations" / "report.json").read_text())
     by_name = {row["variant"]: row for row in report["rows"]}
     # A copy with other weights would not write as much to the token.
     assert by_name["the same"]["tokens"] == by_name["full model"]["tokens"]
     assert by_name["no thought embedding"]["tokens"] != by_name["full model"]["tokens"]
+
+
+def test_a_model_of_the_data_alone_is_measured_as_one_chain_with_a_summary(
+    run: Run, common: tuple[object, ...], letters_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ablations"
+    code, output, errors = run(
+        "diagnose", "ablations", *common, "--paths", 2, "--summary-tokens", 20,
+        "--data-only", letters_model, "-o", folder, "--json",
+    )  # fmt: skip
+    assert code == 0, errors
+    found = json.loads(output)
+    last = found["rows"][-1]
+    assert last["variant"] == "data only, one chain"
+    assert last["against_full"]["difference"] == 0
+    assert not any("Not measured" in note for note in found["notes"])
+    assert any("one chain and its summary" in note for note in found["notes"])
+    made = generations(folder)
+    chains = {one.segments[0].token_ids: one for kind, one in made if kind == "chain"}
+    assert len(chains) == 2, "one for each question"
+    assert all(one.segments[0].thought_id == 1 for one in chains.values())
+
+
+def test_a_budget_sweep_takes_a_model_without_control_tokens_and_others_say_why_not(
+    run: Run, questions: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    save_plain_model(base, ending=4.0)
+    common = "--model", base, "--benchmark", questions, "--budget", 40, "--temperature", 1
+    folder = tmp_path / "sweep"
+    more = "--budgets", "16,40", "-o", folder, "--json"
+    code, output, errors = run("diagnose", "budget", *common, *more)
+    assert code == 0, errors
+    found = json.loads(output)
+    assert [row["tokens"] for row in found["rows"] if row["kind"] == "forced"] == [16, 40]
+    assert {kind for kind, _ in generations(folder)} == {"completion"}
+    for name in ("tunnel-vision", "ablations"):
+        more = "--paths", 2, "--summary-tokens", 8, "-o", tmp_path / name
+        code, _, errors = run("diagnose", name, *common, *more)
+        assert code == 2
+        assert "base has no control tokens" in errors
+        assert not (tmp_path / name).exists()
+
+
+def test_an_engine_that_is_not_there_is_named(
+    run: Run, common: tuple[object, ...], tmp_path: Path
+) -> None:
+    more = "--backend", "vlm", "--engine-arg", "max_model_len=512", "-o", tmp_path / "sweep"
+    code, _, errors = run("diagnose", "budget", *common, *more)
+    assert code in (1, 2)
+    assert "vlm" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_a_full_disk_is_said_at_the_start_and_on_going_on(
+    run: Run, common: tuple[object, ...], tmp_path: Path, room: int
+) -> None:
+    command = "diagnose", "budget", *common, "--budgets", "16,80", "-o", tmp_path / "sweep"
+    with full_disk(room):
+        code, _, errors = run(*command)
+    assert code == 1
+    assert "cannot be written: " in errors
+    assert not (tmp_path / "sweep").exists()
+    assert run(*command)[0] == 0
+    with full_disk(room):
+        code, _, errors = run(*command)
+    assert code == 1
+    assert "cannot be opened: " in errors
+    assert "Traceback" not in errors
+    assert run(*command)[0] == 0
 
 
 def test_diversity_has_pass_at_every_width(
@@ -166,6 +249,7 @@ def test_diversity_has_pass_at_every_width(
         (("ablations", "--variant", "a=tiny", "--variant", "a=tiny"), "--variant has 'a' twice"),
         (("ablations", "--variant", "a=nowhere"), "--variant a=nowhere: unknown model 'nowhere'"),
         (("ablations", "--variant", "re-prefill=tiny"), "has a row of that name"),
+        (("ablations", "--data-only", "nowhere"), "--data-only nowhere: unknown model 'nowhere'"),
         (("diversity", "--paths", "1"), "at least two paths"),
         (("tunnel-vision", "--continuations", 0), "continuations should be from 1"),
         (
@@ -185,6 +269,7 @@ def test_what_cannot_be_is_refused(
     code, _, errors = run("diagnose", name, *rest, "-o", tmp_path / "out")
     assert code == 2
     assert message in " ".join(errors.split())
+    assert not (tmp_path / "out").exists(), "what is refused leaves nothing behind"
 
 
 @pytest.mark.slow

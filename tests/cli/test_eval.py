@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluation_runs import full_disk
 from parathinker.cli.eval import split_methods
 from parathinker.data.schema import Question
 from parathinker.evaluation.lab import Lab, Sampling
@@ -243,6 +244,61 @@ def test_a_full_disk_is_said_and_what_was_made_stays(command: list[object], tmp_
     assert process.returncode == 0, errors
     after = made(tmp_path / "run")
     assert {key: after[key] for key in kept} == kept
+
+
+@pytest.mark.parametrize("room", [0, 20_000])
+def test_a_full_disk_is_said_at_the_start_and_on_going_on(
+    run: Run, command: list[object], tmp_path: Path, room: int
+) -> None:
+    with full_disk(room):
+        code, _, errors = run(*command)
+    assert code == 1
+    assert "cannot be written: " in errors
+    assert not (tmp_path / "run").exists()
+    assert run(*command)[0] == 0
+    with full_disk(room):
+        code, _, errors = run(*command)
+    assert code == 1
+    assert "cannot be opened: " in errors
+
+
+def test_the_settings_lie_beside_what_was_found_and_make_the_same_run(
+    run: Run, command: list[object], tmp_path: Path
+) -> None:
+    assert run(*command)[0] == 0
+    file = tmp_path / "run" / "settings.yaml"
+    assert yaml.safe_load(file.read_text("utf-8"))["budget"] == 24
+    assert run("eval", "--config", file, "-o", tmp_path / "again")[0] == 0
+    assert outcomes(tmp_path / "again") == outcomes(tmp_path / "run")
+    # A run that grew says all that it holds.
+    assert run(*command, "--limit", 3, "--paths", "1")[0] == 0
+    grown = yaml.safe_load(file.read_text("utf-8"))
+    assert (grown["limit"], grown["paths"]) == (3, [1, 2])
+
+
+def test_questions_that_lack_samples_are_noted(run: Run, command: list[object]) -> None:
+    methods = "--methods", "majority"
+    assert run(*command, *methods, "--samples", 2)[0] == 0
+    code, output, errors = run(*command, *methods, "--limit", 4, "--json")
+    assert code == 0
+    lacking = "2 of 4 questions, which lack some of the others' 2 samples; --limit 4 --samples 2"
+    assert lacking in errors
+    assert lacking in json.loads(output)["left_out"][0]
+    _, output, errors = run(*command, *methods, "--limit", 4, "--samples", 2, "--json")
+    assert "Note" not in errors
+    assert json.loads(output)["rows"][0]["accuracy"]["questions"] == 4
+
+
+def test_a_question_that_was_changed_is_refused(
+    run: Run, command: list[object], sums: Path
+) -> None:
+    assert run(*command)[0] == 0
+    sums.write_text(sums.read_text().replace("What is 1+1?", "What is one and one?"))
+    code, _, errors = run(*command)
+    assert code == 2
+    assert "question 2 is" in errors
+    sums.write_text(sums.read_text().replace("What is one and one?", "What is 1+1?"))
+    assert run(*command)[0] == 0
 
 
 def commands_for_the_published_row() -> list[list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation_runs import write_run
+from evaluation_runs import full_disk, write_run
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -52,3 +52,16 @@ def test_what_cannot_be_is_refused(run: Run, arguments: tuple[str, ...], message
     assert (code, output) == (2, "")
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [(20_000, "run.sqlite cannot be opened: "), (40_000, "the report cannot be written to")],
+)
+def test_a_full_disk_is_said(run: Run, folder: Path, room: int, message: str) -> None:
+    with full_disk(room):
+        code, output, errors = run("eval", "report", folder)
+    assert (code, output) == (1 if "opened" in message else 2, "")
+    assert message in errors
+    assert "Traceback" not in errors
+    assert run("eval", "report", folder)[0] == 0

@@ -71,6 +71,21 @@ def test_rows_have_pass_at_p_vote_summary_and_their_gaps() -> None:
     assert two.unused.difference == 0
 
 
+def test_what_was_left_unused_is_of_the_paths_that_were_read() -> None:
+    # Of two paths the second is right. With one path there is nothing that anybody left unused,
+    # though half of all draws of one are right; graded scores count as the method "best" has them.
+    one, two = table(
+        [Trial("a", (0.0, 1.0), (1, 1), 0.5, {1: 0.0, 2: 0.5}, {1: 0.0, 2: 0.0}),
+         Trial("b", (0.5, 0.25), (1, 1), 0.5, {1: 0.5, 2: 0.5}, {1: 0.5, 2: 0.5})]
+    )  # fmt: skip
+    assert (one.any_right.mean, one.best.mean) == (0.25, 0.25)
+    assert (two.any_right.mean, two.best.mean) == (0.5, 0.75)
+    assert one.unused is not None
+    assert two.unused is not None
+    assert (one.unused.difference, one.unused.better, one.unused.worse) == (0, 0, 0)
+    assert (two.unused.difference, two.unused.better) == (0.5, 1)
+
+
 def test_replicates_of_a_question_are_more_paths_to_draw_from() -> None:
     again = [Trial("a", (True, True), (2,), 0.0), Trial("a", (False, False), (2,), 0.0)]
     # Of the 6 pairs of 4 paths only one has no right path.

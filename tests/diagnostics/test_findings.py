@@ -80,6 +80,15 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(
         check_folder(tmp_path / "file" / "folder")
 
 
+def test_looking_at_a_folder_leaves_it_as_it_was(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "report.md").write_text("of another")
+    check_folder(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.md"]
+    assert (tmp_path / "report.md").read_text() == "of another"
+
+
 def test_ticks_that_are_close_leave_room_for_their_numbers() -> None:
     from matplotlib.figure import Figure
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from parathinker.data.schema import Question
 from parathinker.diagnostics.tunnel_vision import (
     PARALLEL,
     RIGHT,
     WRONG,
     Trial,
+    _alike,
+    _Sampled,
+    _starts,
     remedy,
     said,
     table,
     trend,
 )
+from parathinker.evaluation.lab import Case
 
 
 def trials(line: str, question: str, scores: dict[int, list[float]], path: int = 0) -> list[Trial]:
@@ -78,3 +83,33 @@ def test_parallel_thinking_is_compared_behind_flawed_prefixes_of_the_same_questi
     assert found is not None
     assert found.difference == 0.5  # a prefix of no tokens has no flaw and does not count
     assert remedy(trials(WRONG, "a", {0: [1]})) is None
+
+
+def sampled(question: str, right: str, seed: int = 0) -> list[_Sampled]:
+    """A question's paths, a letter each: right, wrong, or unfinished."""
+    case = Case(Question(question, question, "1"), question, len(right), 9, 2, seed)
+    return [
+        _Sampled(case, i, (1, 2), letter == "r", letter in "rw", i + 1)
+        for i, letter in enumerate(right)
+    ]
+
+
+def controls(paths: list[_Sampled]) -> list[tuple[str, int]]:
+    """Question and thought id of the right paths that are taken."""
+    return [(one.case.question.id, one.thought_id) for one in _starts(paths) if one.right]
+
+
+def test_controls_are_right_paths_of_the_same_question_and_where_there_are_of_the_same_id() -> None:
+    again = sampled("a", "rwur") + sampled("a", "wrrr", seed=1)
+    # Ids 2 and 1 are wrong once each, and right in the other sample.
+    assert sorted(controls(again)) == [("a", 1), ("a", 2)]
+    assert _alike(_starts(again)) == 2
+    assert controls(sampled("a", "wwwr")) == [("a", 4)], "no more than there are"
+    assert controls(sampled("a", "wwuu") + sampled("b", "rrrr")) == []
+
+
+def test_controls_have_the_ids_of_other_questions_wrong_paths_where_their_own_cannot() -> None:
+    both = sampled("a", "rrrw") + sampled("b", "rrwr")
+    # Of question a, id 3 is what b lacks a control for; of b, id 4 is what a lacks one for.
+    assert controls(both) == [("a", 3), ("b", 4)]
+    assert _alike(_starts(both)) == 2

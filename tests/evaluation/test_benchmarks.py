@@ -10,6 +10,9 @@ import pytest
 from parathinker import UsageError
 from parathinker.data import products
 from parathinker.evaluation.benchmarks import DECLARED, Selection, load
+from parathinker.evaluation.names import NAMES
+
+SMALL = {"min_terms": "2", "max_terms": "2", "min_digits": "1", "max_digits": "1"}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,37 @@ def test_tasks_are_drawn_by_name_size_and_seed() -> None:
     assert benchmark == load("reasoning-gym:chain_sum", Selection(5, 1, options))
     other = load("reasoning-gym:chain_sum", Selection(5, 2, options))
     assert not {q.id for q in benchmark.questions} & {q.id for q in other.questions}
+
+
+def test_more_problems_of_a_task_begin_with_those_that_fewer_were() -> None:
+    few = load("reasoning-gym:chain_sum", Selection(4, 1))
+    assert load("reasoning-gym:chain_sum", Selection(9, 1)).questions[:4] == few.questions
+
+
+def test_rows_that_are_left_out_are_said(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [{"problem": "1+1?", "answer": "2"}] * 3 + [{"problem": "1+2?", "answer": "3"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load(str(file), Selection())
+    assert len(found.questions) == 2
+    assert found.remark == f"{file}: of 4 rows 2 are left out: 2 duplicate"
+    assert load("aime24", Selection()).remark == ""
+    few = load("reasoning-gym:chain_sum", Selection(400, 0, SMALL))
+    assert few.remark.startswith("reasoning-gym:chain_sum: of 400 problems asked for, ")
+
+
+def test_a_folder_has_splits(tmp_path: Path) -> None:
+    for split, rows in (
+        ("train", [{"problem": "1+1?", "answer": "2"}]),
+        ("test", [{"problem": "1+2?", "answer": "3"}, {"problem": "1+3?"}]),
+    ):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load(str(tmp_path), Selection()).questions[0].answer == "2"
+    found = load(str(tmp_path), Selection(split="test"))
+    assert [question.answer for question in found.questions] == ["3"]
+    assert found.remark == f"{tmp_path}: of 2 rows 1 are left out: 1 no answer"
+    with pytest.raises(UsageError, match="train"):
+        load(str(tmp_path), Selection(split="tests"))
 
 
 def test_a_file_has_problems_and_answers(tmp_path: Path) -> None:
@@ -111,6 +145,13 @@ def test_questions_without_answers_are_no_benchmark(tmp_path: Path) -> None:
 def test_a_prompt_that_asks_nothing_is_refused(prompt: str) -> None:
     with pytest.raises(UsageError, match="prompt should be a text with"):
         load("aime24", Selection(1), prompt)
+
+
+def test_every_declared_benchmark_is_named_in_help_and_documentation() -> None:
+    assert tuple(DECLARED) == NAMES
+    text = (Path(__file__).parents[2] / "docs/evaluation.md").read_text("utf-8")
+    table = text.partition("## Benchmarks")[2].partition("`--prompt")[0]
+    assert all(f"`{name}`" in table for name in NAMES)
 
 
 def test_every_declared_benchmark_loads() -> None:

@@ -19,9 +19,19 @@ from parathinker.evaluation.generations import Generation, Written
 from parathinker.evaluation.lab import Case, Forgetful, Lab, Sampling
 from parathinker.evaluation.methods import parse_method
 from parathinker.params import TERMINATIONS
+from parathinker.scoring import ScoringPool
 from thinkers import shared
 
 T = TypeVar("T")
+
+
+class Scoring(Forgetful):
+    """Remembers no score, so that each is found out."""
+
+    def score(self, question_id: str, text: str) -> float | None:
+        return None
+
+
 QUESTION = Question("q", "What is 2 + 2?", "4")
 WIDEST, BUDGET = 8, 24
 
@@ -148,6 +158,16 @@ def test_samples_are_of_one_thought_id_each_alone_with_a_seed_of_its_own(lab: La
     assert lab._store.made.count("sample") == 4  # type: ignore[attr-defined]
 
 
+def test_what_goes_on_stays_behind_its_own_thought_id(lab: Lab) -> None:
+    grown = now(lab.grown(case(2), [(70, 71), (72, 73)], 9, 1, [5, 3]))
+    assert [path.thought_id for path in grown.segments] == [5, 3]
+    opens = [path.token_ids[0] for path in now(lab.paths(case(8)))[0]]
+    assert [path.token_ids[0] for path in grown.segments] == [opens[4], opens[2]]
+    assert [path.token_ids[1:3] for path in grown.segments] == [(70, 71), (72, 73)]
+    first = now(lab.grown(case(2), [(70,), (71,)], 9, 1, [1, 2]))
+    assert first.key == now(lab.grown(case(2), [(70,), (71,)], 9, 1)).key
+
+
 def chain(model: ParaThinker, tokens: int, forced: bool, temperature: float) -> Generation:
     """What is sampled where nothing is shared."""
     alone = Lab(model, Sampling("random", BUDGET, WIDEST, temperature, 1.0), Forgetful(), None)
@@ -162,7 +182,7 @@ def test_a_chain_cut_to_a_budget_is_the_chain_with_that_budget(lab: Lab, forced:
     for tokens in (120, 3, 48, 96, 24):
         found = now(lab.chain(case(1), tokens, forced)).segments[0]
         wanted = chain(lab.model, tokens, forced, 1.0).segments[0]
-        assert found == dataclasses.replace(wanted, log_likelihood=found.log_likelihood), tokens
+        assert found == dataclasses.replace(wanted, logprobs=found.logprobs), tokens
         assert found.tokens == tokens if forced else found.tokens <= tokens
     assert lab._store.made == ["chain"]  # type: ignore[attr-defined]
 
@@ -224,3 +244,14 @@ def test_a_method_is_timed_with_its_own_paths_only(
         alone.close()
         model._preparer.prepare = prepare  # type: ignore[method-assign]
     assert opened == [requests]
+
+
+def test_answers_are_the_same_where_mathematics_says_so(tiny_random_model: Path) -> None:
+    with ScoringPool(1) as scoring:
+        sampling = Sampling("random", BUDGET, WIDEST, 1.0, 1.0)
+        one = Lab(shared(tiny_random_model), sampling, Scoring(), scoring)
+        same = [("7,5,3", "3, 5, 7"), ("1,234", "1234"), (r"\frac12", "0.5")]
+        other = [("3,5,7", "357"), ("3,5,7", "3,5"), ("(1,2)", "(2,1)"), ("2", "3")]
+        assert [now(one.same(*pair)) for pair in same] == [True] * 3
+        assert [now(one.same(*pair)) for pair in other] == [False] * 4
+        one.close()

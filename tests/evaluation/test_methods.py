@@ -13,7 +13,7 @@ from parathinker.data.schema import Question
 from parathinker.evaluation.generations import CUT, LENGTH, STOP, Generation, Written, shortened
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods import parse_method
-from parathinker.evaluation.methods.voting import answer_in, lowest_group
+from parathinker.evaluation.methods.voting import Ballot, Confidence, answer_in, lowest_group
 from parathinker.evaluation.store import Outcome
 
 TRUTH = "42"
@@ -50,7 +50,9 @@ class ScriptedLab:
         self._samples = list(samples)
         self._paths, self._summary, self._room, self._steps = list(paths), summary, room, steps
         self.read: list[Written] = []
-        self.grown_by: list[tuple[list[tuple[int, ...]], int]] = []
+        self.grown_by: list[tuple[list[tuple[int, ...]], int, list[int]]] = []
+        self.said: dict[str, str] = {}
+        """What the model says of a chain, by the chain's text."""
 
     async def paths(self, case: Case) -> tuple[list[Written], tuple[str, ...]]:
         return [self.limited(one, case.budget) for one in self._paths[: case.width]], ("paths",)
@@ -64,10 +66,24 @@ class ScriptedLab:
         return Generation("chain", (self.limited(self._paths[0], tokens),), 0.0)
 
     async def grown(
-        self, case: Case, beginnings: list[tuple[int, ...]], tokens: int, step: int
+        self,
+        case: Case,
+        beginnings: list[tuple[int, ...]],
+        tokens: int,
+        step: int,
+        thought_ids: list[int],
     ) -> Generation:
-        self.grown_by.append((list(beginnings), tokens))
-        return Generation(f"step {step}", tuple(self._steps[step]), 0.0)
+        assert len(set(thought_ids)) == len(beginnings), "a request has each id once"
+        self.grown_by.append((list(beginnings), tokens, list(thought_ids)))
+        made = tuple(
+            dataclasses.replace(one, thought_id=i)
+            for one, i in zip(self._steps[step], thought_ids, strict=True)
+        )
+        return Generation(f"step {step}", made, 0.0)
+
+    async def asked(self, case: Case, prompt: str, tokens: int) -> Generation:
+        (said,) = [said for text, said in self.said.items() if f"\n{text}\n" in prompt]
+        return Generation("asked", (Written(said, (OPEN, *range(tokens - 2), CLOSE), STOP),), 0.0)
 
     async def summary(
         self, case: Case, paths: Sequence[Written], layout: str = "parallel"
@@ -160,13 +176,35 @@ def test_confidence_weighs_votes_and_drops_the_least_sure_paths() -> None:
     # Of all: 1 has 1 + 1, 42 has 2, 2 has 3.
     assert outcome(votes + "100", ScriptedLab(paths), case(4)).answers == ("It is \\boxed{2}.",)
     assert outcome(votes + "100", ScriptedLab(paths[:3]), case(3)).note == "tie of 2"
-    # Two of three: 42 with 2 against 1 with 1.
-    assert outcome(votes + "67", ScriptedLab(paths[:3]), case(3)).answers == ("It is \\boxed{42}.",)
+    # Those that reach a percentile vote: of confidences 1, 2 and 3 that of 33 % is 1.66, so two of
+    # three do. All that are as sure as the last of them do: 1, 1 and 2 reach 1.
+    differ = ScriptedLab([paths[0], path(42, 6, sure=(2, 2, 2, 2)), path(42, 6, sure=(3, 3, 3, 3))])
+    assert voters(votes + "67", differ, case(3)) == [2.0, 3.0]
+    assert voters(votes + "67", ScriptedLab(paths[:3]), case(3)) == [1.0, 1.0, 2.0]
     # The surest alone.
     assert outcome(votes + "10", ScriptedLab(paths[:3]), case(3)).answers == ("It is \\boxed{42}.",)
     # Whoever has no answer is not among the paths that are kept.
     silent = Written("hm", (OPEN, 1, CLOSE), STOP, 1, (99.0,))
     assert outcome(votes + "10", ScriptedLab([silent, paths[2]]), case(2)).score == 1.0
+
+
+def voters(method: str, lab: ScriptedLab, one: Case) -> list[float]:
+    """How much each vote that counts weighs."""
+    chosen = parse_method(method)
+    assert isinstance(chosen, Confidence)
+    votes = [Ballot("1", path) for path in asyncio.run(lab.paths(one))[0]]
+    return [vote.weight for vote in chosen.weighed(votes)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "keep", "count"),
+    [(8, 90, 7), (8, 10, 1), (4, 90, 3), (2, 90, 1), (1, 90, 1), (16, 90, 14), (16, 100, 16)],
+)
+def test_as_many_paths_vote_as_reach_the_percentile(paths: int, keep: int, count: int) -> None:
+    lab = ScriptedLab([path(1, 6, sure=(float(i),)) for i in range(paths)])
+    found = voters(f"confidence:keep={keep}", lab, case(paths))
+    assert found == [float(i) for i in range(paths - count, paths)]
+    assert count == (paths - 1) * keep // 100 + 1
 
 
 def test_the_lowest_group_is_the_least_mean_of_neighbours() -> None:
@@ -175,10 +213,35 @@ def test_the_lowest_group_is_the_least_mean_of_neighbours() -> None:
     assert lowest_group([], 4) == 0.0
 
 
+def test_likeliest_takes_the_answer_of_the_path_with_the_highest_mean_logprob() -> None:
+    def found(*logprobs: Sequence[float]) -> float:
+        answers = (7, 42, 7, 7)
+        paths = [
+            dataclasses.replace(path(answer, 20), logprobs=tuple(given))
+            for answer, given in zip(answers, logprobs, strict=False)
+        ]
+        return outcome("likeliest", ScriptedLab(paths), case(len(paths))).score
+
+    assert found((-1.0, -1.0), (-0.6, -1.0), (-2.0,), (-3.0,)) == 1.0
+    assert found((-0.1, -1.0), (-0.6, -1.0)) == 0.0
+    assert found((-0.5,), (-0.25, -0.75)) == 0.5  # they tie
+
+
 def test_short_takes_the_first_m_and_stops_the_others_then() -> None:
     lab = ScriptedLab([path(1, 90), path(42, 20), path(1, 80), path(42, 30), path(7, 25)])
     found = outcome("short:m=3", lab, case(5))
     assert (found.score, found.path_tokens, found.depth) == (1.0, 30 + 20 + 30 + 30 + 25, 30)
+
+
+def test_short_counts_a_path_that_ran_out_of_tokens_among_the_first() -> None:
+    # The second to close ran out of tokens; what it marks as its answer is a vote all the same.
+    ran_out = dataclasses.replace(path(42, 100, LENGTH), text="so \\boxed{42}, and")
+    lab = ScriptedLab([path(1, 40), ran_out, dataclasses.replace(ran_out, text="hm \\boxed{42}")])
+    found = outcome("short:m=2", lab, case(3))
+    assert (found.score, found.path_tokens, found.depth) == (1.0, 40 + 100 + 100, 100)
+    # The last number of half a thought is none.
+    lab = ScriptedLab([path(1, 40), path(42, 100, LENGTH), path(42, 100, LENGTH)])
+    assert outcome("short:m=2", lab, case(3)).answers == ("It is \\boxed{1}.",)
 
 
 def test_short_gives_a_tie_to_the_answer_with_the_shortest_path() -> None:
@@ -223,6 +286,15 @@ def test_re_prefill_reads_the_same_paths_as_one_text_and_counts_that() -> None:
     assert parse_method("reprefill").remark(case(2), tight) is not None  # type: ignore[arg-type]
 
 
+def test_flat_positions_read_the_same_paths_each_behind_the_one_before() -> None:
+    lab = ScriptedLab([path(1, 40), path(2, 20)])
+    found = outcome("flat-positions", lab, case(2))
+    assert found.generations == ("paths", "summary flat-positions")
+    assert (found.tokens, found.prefill_tokens) == (43, 0), "nothing is read again"
+    tight = ScriptedLab([path(1, 40), path(2, 20)], room=59)
+    assert outcome("flat-positions", tight, case(2)).note == "too long for the context"
+
+
 def test_a_summary_without_paths_gets_none_of_their_tokens() -> None:
     lab = ScriptedLab([path(1, 40), path(2, 20)])
     assert outcome("withheld", lab, case(2)).path_tokens == 4
@@ -254,23 +326,69 @@ def test_a_chain_has_the_whole_budget_and_says_where_the_context_ends_it() -> No
 
 def grown(text: str, tokens: int, likelihood: float, reason: str = LENGTH) -> Written:
     body = tuple(range(1, tokens - 1))
-    return Written(text, (OPEN, *body, CLOSE), reason, 1, (1.0,) * len(body), likelihood)
+    return Written(text, (OPEN, *body, CLOSE), reason, 1, (1.0,) * len(body), (likelihood,))
 
 
 def test_a_tree_keeps_the_likeliest_chains_and_shares_out_what_is_left() -> None:
     # 200 tokens, two steps of two branches: 50 each, of which 2 open and close.
+    # Both branches of the one chain that goes on are behind its own id, so a request each.
     steps = [
         [grown("a", 50, -48.0), grown("b \\boxed{1}", 20, -36.0, STOP)],
-        [grown("a \\boxed{42}", 60, -2.0, STOP), grown("a \\boxed{5}", 70, -99.0, STOP)],
+        [grown("a \\boxed{42}", 60, -2.0, STOP)],
+        [],
+        [grown("a \\boxed{5}", 70, -99.0, STOP)],
     ]
     lab = ScriptedLab(steps=steps)
     found = outcome("tree:depth=2", lab, case(2))
     # The second step has 200 - 70 tokens left, 65 for each of two branches of the one that goes on.
     body = tuple(range(1, 49))
-    assert lab.grown_by == [([(), ()], 49), ([body, body], 64)]
+    assert lab.grown_by == [([(), ()], 49, [1, 2]), ([body], 64, [1]), ([body], 64, [1])]
     assert (found.score, found.answers) == (1.0, ("a \\boxed{42}",))
     assert found.path_tokens == 50 + 20 + (60 - 48) + (70 - 48)
     assert (found.depth, found.prefill_tokens) == (50 + 22, 96)
+
+
+def test_a_chain_of_a_tree_goes_on_behind_the_id_that_it_began_with() -> None:
+    steps = [
+        [grown("a", 30, -90.0), grown("b", 30, -9.0), grown("c", 30, -8.0)],
+        [grown("c \\boxed{1}", 50, -99.0, STOP), grown("b \\boxed{2}", 50, -99.0, STOP)],
+        [],
+        [grown("c \\boxed{42}", 50, -1.0, STOP)],
+    ]
+    lab = ScriptedLab(steps=steps)
+    assert outcome("tree:depth=2", lab, case(3)).answers == ("c \\boxed{42}",)
+    assert [ids for _, _, ids in lab.grown_by] == [[1, 2, 3], [3, 2], [3]]
+
+
+def test_a_tree_may_value_chains_by_confidence_and_by_what_the_model_says() -> None:
+    def sure(one: Written, confidence: float) -> Written:
+        return dataclasses.replace(one, confidences=(confidence,) * len(one.confidences))
+
+    ends = [
+        sure(grown("a \\boxed{1}", 30, -1.0, STOP), 2.0),  # the likeliest
+        sure(grown("b \\boxed{42}", 30, -50.0, STOP), 9.0),  # the surest of its tokens
+        sure(grown("c \\boxed{3}", 30, -90.0, STOP), 4.0),
+    ]
+    answers = {}
+    for value in ("likelihood", "confidence", "asked"):
+        lab = ScriptedLab(steps=[ends])
+        lab.said = {
+            ends[0].text: "Likely, I am not sure.",  # the first word counts
+            ends[1].text: "impossible",
+            ends[2].text: "It is sure.",
+        }
+        found = outcome(f"tree:depth=1,value={value}", lab, case(3))
+        answers[value] = found.answers[0][0]
+        judging = 10 if value == "asked" else 0
+        assert (found.path_tokens, found.depth) == (3 * (30 + judging), 30 + judging)
+    assert answers == {"likelihood": "a", "confidence": "b", "asked": "c"}
+
+
+def test_chains_of_which_the_model_says_the_same_are_ordered_by_likelihood() -> None:
+    ends = [grown("a \\boxed{1}", 30, -9.0, STOP), grown("b \\boxed{42}", 30, -1.0, STOP)]
+    lab = ScriptedLab(steps=[ends])
+    lab.said = dict.fromkeys((one.text for one in ends), "who knows")
+    assert outcome("tree:depth=1,value=asked", lab, case(2)).score == 1.0
 
 
 def test_a_tree_that_is_too_high_for_its_budget_is_refused() -> None:

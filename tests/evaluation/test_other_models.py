@@ -34,7 +34,7 @@ from tiny_models import CHAT_TEMPLATE, save_plain_model
 T = TypeVar("T")
 QUESTION = Question("q", "What is 2 + 2?", "4")
 WIDEST, BUDGET = 4, 24
-WORK_WITH_ALL = ("sequential", "majority", "confidence", "short", "best")
+WORK_WITH_ALL = ("sequential", "majority", "confidence", "likeliest", "short", "best")
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ def test_a_chain_cut_to_a_budget_is_the_chain_with_that_budget(lab: PlainLab, fo
             alone = PlainLab(lab.model, lab._how, Forgetful(), None)
             wanted = now(alone.chain(case(1, seed), tokens, forced)).segments[0]
             alone.close()
-            assert found == dataclasses.replace(wanted, log_likelihood=found.log_likelihood)
+            assert found == dataclasses.replace(wanted, logprobs=found.logprobs)
             assert found.tokens == tokens if forced else found.tokens <= tokens
     assert lab._store.made == ["completion"] * 3  # type: ignore[attr-defined]
 
@@ -186,7 +186,7 @@ def test_methods_of_several_models_answer_the_same_questions(
     left_out = run(chosen, folder, lambda what, *_: seen.append(what))
     assert left_out == [
         f"parallel:model={plain_folder}: base has no control tokens, so it cannot think in "
-        "parallel; sequential, majority, confidence, short and best work with it"
+        "parallel; sequential, majority, confidence, likeliest, short and best work with it"
     ]
     assert seen.count(f"loading {plain_folder}") == 2, "begun once and done once"
     with RunStore(folder) as store:
@@ -302,6 +302,10 @@ def test_a_baseline_model_is_a_reference_and_no_termination_of_ours(tmp_path: Pa
         paired = {(one.method, one.reference): one.comparison for one in Results(store).paired()}
         (standing,) = find(store, "run", "run").standings
     assert paired["parallel", base].difference == pytest.approx(1 / 3)
-    assert paired.keys() == {("parallel", base), ("parallel:model=other", base)}
+    assert paired.keys() == {
+        ("parallel", base),
+        ("parallel:model=other", base),
+        ("parallel:model=other", "parallel"),
+    }
     assert _terminations(standing) == {"first-finish": "parallel"}
     assert shown_name("majority:model=hub/some/base,keep=9") == "majority:model=base,keep=9"

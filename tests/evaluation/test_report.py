@@ -28,7 +28,7 @@ from parathinker.evaluation.report.strokes import bands_of, style_of
 from parathinker.evaluation.report.text import markdown
 from parathinker.evaluation.report.writing import names_of, slugs_of
 from parathinker.evaluation.statistics import Estimate
-from parathinker.evaluation.store import FILE, RunStore
+from parathinker.evaluation.store import FILE, Cell, Outcome, RunStore
 from parathinker.evaluation.tables import Row
 
 HOSTILE = '</script><img src=x onerror="alert(1)"> & \u2028 "quoted" ${x} {{ 7 * 7 }}'
@@ -109,6 +109,15 @@ def test_comparisons_have_an_interval_and_both_p_values(report: Report) -> None:
     assert cells[3] == "+25.0 ± 25.0"
     assert re.fullmatch(r"[+−]\d+\.\d to [+−]\d+\.\d", cells[4])
     assert cells[5:] == ["1", "1", "1", "0"]  # one question alone tells nothing
+
+
+def test_terminations_are_compared_with_native_thinking_and_nothing_twice(report: Report) -> None:
+    lines = report.markdown.read_text("utf-8").splitlines()
+    last = "| 2 | parallel:termination=last-finish | parallel |"
+    (line,) = [line for line in lines if line.startswith(last)]
+    assert line.split("|")[4].strip() == "−25.0 ± 25.0"
+    assert not any(line.startswith("| 2 | majority | parallel |") for line in lines)
+    assert any("from majority, sequential and parallel, on the same" in line for line in lines)
 
 
 def test_what_was_left_out_and_how_it_was_made_is_said(page: Page) -> None:
@@ -223,6 +232,49 @@ def test_one_width_is_drawn_as_points_and_untimed_methods_without_latency(tmp_pa
         "r-products-accuracy.svg",
     ]
     assert "| 2 | majority | 2 | 50.0 ± 50.0 | 30 | 0 | 20 | 0 | – |" in made.markdown.read_text()
+
+
+def test_several_benchmarks_stand_side_by_side_at_the_largest_width(tmp_path: Path) -> None:
+    write_run(tmp_path, {"majority": (1.0, 0.0), "parallel": (1.0, 1.0)}, benchmark="one")
+    write_run(tmp_path, {"majority": (0.0, 0.0)}, widths=(1, 4), benchmark="two", seconds=None)
+    made = write_report([tmp_path], tmp_path / "out", answers=0)
+    text = made.markdown.read_text("utf-8")
+    assert "All benchmarks at P = 4" in text
+    table = text.partition("| method | one | two |\n")[2].splitlines()
+    assert table[1:3] == ["| majority | – | 0.0 ± 0.0 |", "| parallel | – | – |"]
+    page = Page(made.page.read_text("utf-8"))
+    assert "All benchmarks at P = 4: accuracy, % ± standard error" in page.inside("caption")
+
+
+def test_one_benchmark_needs_no_table_of_all(page: Page) -> None:
+    assert not any("All benchmarks" in caption for caption in page.inside("caption"))
+
+
+def test_what_could_not_be_scored_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"majority": (1.0, 0.0)}, widths=(1,))
+    with RunStore(run, write=True) as store:
+        for text in ("9^9^9", "8^8^8"):
+            store.add_score("q0", text, 0.0, "timed out")
+        store.add_score("q0", "?", 0.0, "crashed")
+        assert find(store, "run", "run").to_dict()["unscored"] == {"crashed": 1, "timed out": 2}
+    made = write_report([run], tmp_path / "out", answers=0)
+    said = "Texts that could not be scored, and count as wrong: 1 crashed, 2 timed out."
+    assert said in Page(made.page.read_text("utf-8")).inside("p")
+    assert "count as wrong | 1 crashed, 2 timed out |" in made.markdown.read_text("utf-8")
+
+
+def test_questions_with_fewer_samples_than_others_are_left_out_and_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"majority": (1.0, 0.0)}, widths=(1,), samples=3, limit=4)
+    with RunStore(run, write=True) as store:
+        for new in ("q8", "q9"):
+            cell = Cell("products", "majority", 1, 0, new)
+            store.add_outcome(cell, Outcome(1.0, (RIGHT,), 10, 0, 10))
+        found = find(store, "run", "run")
+    assert [row.accuracy.questions for one in found.standings for row in one.rows] == [2]
+    assert found.left_out == [
+        "products: 2 of 4 questions, which lack some of the others' 3 samples; --limit 4 "
+        "--samples 3 answers them all"
+    ]
 
 
 # -- several runs, and what is wrong with them ---------------------------------------------------

@@ -40,6 +40,36 @@ def test_the_standard_error_covers_the_truth_as_often_as_it_should() -> None:
     assert np.mean([abs(one.mean - 0.5) <= 1.96 * error for one, error in pairs]) < 0.88
 
 
+def test_the_paired_error_covers_the_true_difference_as_often_as_it_should(
+    fewer_resamples: None,
+) -> None:
+    rng = np.random.default_rng(4)
+    # A lift that stops at 1 adds less: of a beta distribution with parameters a and a, numerically.
+    drawn = rng.beta(0.6, 0.6, 1_000_000)
+    truth = float(np.mean(np.clip(drawn + 0.1, 0, 1) - drawn))
+    runs = [compare(*(x.tolist() for x in clustered(rng, 0.1))) for _ in range(400)]
+    within = np.mean([abs(one.difference - truth) <= 1.96 * one.error for one in runs])
+    assert 0.92 <= within <= 0.975
+    # Questions differ much more than methods on a question, so pairing makes the error smaller.
+    alone = [estimate(clustered(rng)[0].tolist()).error for _ in range(100)]
+    assert np.mean([one.error for one in runs]) < 0.8 * np.sqrt(2) * np.mean(alone)
+
+
+def test_mcnemar_finds_no_difference_where_there_is_none_more_often_than_it_says(
+    fewer_resamples: None,
+) -> None:
+    rng = np.random.default_rng(5)
+    p_values = []
+    for _ in range(400):
+        one, other = (answers[:, :1].tolist() for answers in clustered(rng))
+        p_values.append(compare(one, other).p_mcnemar)
+    for level in (0.05, 0.2, 0.5):
+        slack = 3 * math.sqrt(level * (1 - level) / len(p_values))
+        below = np.mean([p <= level for p in p_values])
+        # Exact tests of few questions are on the safe side; not so much that they find nothing.
+        assert level / 4 < below < level + slack
+
+
 @pytest.fixture
 def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 399)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from parathinker.backends.arguments import read_arguments
 from parathinker.cli import measuring as m
 
 if TYPE_CHECKING:
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
 
 diagnose = typer.Typer(no_args_is_help=True)
 
-Benchmark = Annotated[
-    str | None,
-    m.option(
-        "aime24, aime25, amc23, math500, products, reasoning-gym:TASK, a file, or a hub id. "
-        "[default: products]"
-    ),
-]
+Benchmark = Annotated[str | None, m.option(f"{m.BENCHMARKS}. [default: products]")]
 Paths = Annotated[int, typer.Option(help="P, how many paths think side by side.")]
 Output = Annotated[
     Path | None,
@@ -41,7 +36,7 @@ def root() -> None:
     \b
     Examples:
       parathinker diagnose tunnel-vision --limit 100 --budget 288 --summary-tokens 32
-      parathinker diagnose ablations --model M --benchmark amc23 --variant data-only=FOLDER
+      parathinker diagnose ablations --model M --benchmark amc23 --data-only FOLDER
     """
 
 
@@ -69,8 +64,12 @@ def tunnel_vision(
     seed: m.Seed = None,
     prompt: m.Prompt = None,
     option: m.TaskOption = None,
+    split: m.Split = None,
+    subset: m.Subset = None,
     weights: m.Weights = None,
     device: m.Device = None,
+    backend: m.Backend = None,
+    engine_arg: m.EngineArg = None,
     output: Output = None,
     as_json: m.AsJson = False,
 ) -> None:
@@ -110,8 +109,12 @@ def budget(
     seed: m.Seed = None,
     prompt: m.Prompt = None,
     option: m.TaskOption = None,
+    split: m.Split = None,
+    subset: m.Subset = None,
     weights: m.Weights = None,
     device: m.Device = None,
+    backend: m.Backend = None,
+    engine_arg: m.EngineArg = None,
     output: Output = None,
     as_json: m.AsJson = False,
 ) -> None:
@@ -142,10 +145,11 @@ def ablations(
     benchmark: Benchmark = None,
     variant: Annotated[
         list[str] | None,
-        m.option(
-            "A model that was trained otherwise, such as on the data only; may be given again.",
-            metavar="NAME=FOLDER",
-        ),
+        m.option("A model that was trained otherwise; may be given again.", metavar="NAME=FOLDER"),
+    ] = None,
+    data_only: Annotated[
+        str | None,
+        m.option("A model trained on the data as one chain, measured as one.", metavar="FOLDER"),
     ] = None,
     paths: Paths = 8,
     budget: m.Budget = None,
@@ -157,8 +161,12 @@ def ablations(
     seed: m.Seed = None,
     prompt: m.Prompt = None,
     option: m.TaskOption = None,
+    split: m.Split = None,
+    subset: m.Subset = None,
     weights: m.Weights = None,
     device: m.Device = None,
+    backend: m.Backend = None,
+    engine_arg: m.EngineArg = None,
     output: Output = None,
     as_json: m.AsJson = False,
 ) -> None:
@@ -176,7 +184,7 @@ def ablations(
     settings = _settings(locals())
     variants = m.named(variant or [], "--variant")
     _run(
-        lambda folder, watch: diagnosis.run(settings, folder, variants, watch),
+        lambda folder, watch: diagnosis.run(settings, folder, variants, data_only, watch),
         output or Path("runs") / diagnosis.NAME,
         as_json,
     )
@@ -198,8 +206,12 @@ def diversity(
     seed: m.Seed = None,
     prompt: m.Prompt = None,
     option: m.TaskOption = None,
+    split: m.Split = None,
+    subset: m.Subset = None,
     weights: m.Weights = None,
     device: m.Device = None,
+    backend: m.Backend = None,
+    engine_arg: m.EngineArg = None,
     output: Output = None,
     as_json: m.AsJson = False,
 ) -> None:
@@ -229,8 +241,11 @@ _SETTINGS = (
     "top_p",
     "seed",
     "prompt",
+    "split",
+    "subset",
     "weights",
     "device",
+    "backend",
 )
 
 
@@ -245,6 +260,8 @@ def _settings(options: dict[str, Any]) -> Any:
         chosen["benchmarks"] = options["benchmark"].split(",")
     if options["option"]:
         chosen["task_options"] = m.named(options["option"], "--option")
+    if options["engine_arg"]:
+        chosen["engine_args"] = read_arguments(options["engine_arg"])
     return EvalSettings.from_mapping(chosen, "options")
 
 

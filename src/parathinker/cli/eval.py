@@ -32,10 +32,7 @@ def run(
     model: m.Model = None,
     benchmark: Annotated[
         str | None,
-        m.option(
-            "With commas: aime24, aime25, amc23, math500, products, reasoning-gym:TASK, a file, a "
-            "hub id. [default: products]"
-        ),
+        m.option(f"With commas: {m.BENCHMARKS}. [default: products]"),
     ] = None,
     methods: Annotated[
         str | None,
@@ -57,6 +54,8 @@ def run(
     seed: m.Seed = None,
     prompt: m.Prompt = None,
     option: m.TaskOption = None,
+    split: m.Split = None,
+    subset: m.Subset = None,
     latency_questions: Annotated[
         int | None, m.option("Questions to time one by one; 0 times none. [default: 3]")
     ] = None,
@@ -99,6 +98,8 @@ def run(
         "top_p": top_p,
         "seed": seed,
         "prompt": prompt,
+        "split": split,
+        "subset": subset,
         "latency_questions": latency_questions,
         "weights": weights,
         "device": device,
@@ -126,6 +127,7 @@ def split_methods(text: str) -> list[str]:
 def _run(settings: EvalSettings, folder: Path, as_json: bool) -> None:
     from rich.console import Console
 
+    from parathinker.evaluation.report.text import unscored
     from parathinker.evaluation.run import run as run_evaluation
     from parathinker.evaluation.store import RunStore
     from parathinker.evaluation.tables import Results, without_nan
@@ -133,15 +135,20 @@ def _run(settings: EvalSettings, folder: Path, as_json: bool) -> None:
     console = Console(stderr=True)
     with m.bars(console) as watch:
         left_out = run_evaluation(settings, folder, watch)
-    for reason in left_out:
-        console.print(f"Note: {reason}", style="yellow", soft_wrap=True, markup=False)
     with RunStore(folder) as store:
         results = Results(store)
+    notes = [*left_out, *(reason for reason in results.left_out if reason not in left_out)]
+    if results.unscored:
+        notes.append(f"could not be scored, and count as wrong: {unscored(results.unscored)}")
+    for note in notes:
+        console.print(f"Note: {note}", style="yellow", soft_wrap=True, markup=False)
     rows, paired = results.rows(), results.paired()
     if as_json:
         found = {
             "model": results.model,
             "settings": results.settings,
+            "left_out": results.left_out,
+            "unscored": results.unscored,
             "rows": [dataclasses.asdict(row) for row in rows],
             "paired": [dataclasses.asdict(one) for one in paired],
         }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from parathinker.evaluation.names import NAMES
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,6 +19,8 @@ def option(text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, show_default=False, **more)
 
 
+BENCHMARKS = f"{', '.join(NAMES)}, reasoning-gym:TASK, a file, a folder, or a hub id"
+"""What ``--benchmark`` takes."""
 Model = Annotated[
     str | None, option("An embedded model's name, a folder, or a hub id. [default: tiny]")
 ]
@@ -38,6 +42,10 @@ TaskOption = Annotated[
     list[str] | None,
     option("Of reasoning-gym's tasks, as NAME=VALUE; may be given again.", metavar="NAME=VALUE"),
 ]
+Split = Annotated[
+    str | None, option("Of a benchmark that is a folder or on the hub. [default: train]")
+]
+Subset = Annotated[str | None, option("The configuration, of the same.")]
 Weights = Annotated[str | None, option("auto, float32 or int8. [default: auto]")]
 Device = Annotated[str | None, option("auto, cpu, cuda or mps. [default: auto]")]
 Backend = Annotated[str | None, option("Engine: native or vllm. [default: native]")]

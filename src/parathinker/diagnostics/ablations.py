@@ -14,6 +14,7 @@ from parathinker.diagnostics.findings import Findings
 from parathinker.diagnostics.session import Session, opened
 from parathinker.errors import CheckpointError, UsageError
 from parathinker.evaluation.lab import Case, Lab
+from parathinker.evaluation.methods.single import Sequential
 from parathinker.evaluation.methods.summing import FlatPositions, Parallel, Reprefill
 from parathinker.evaluation.models import Watch, model_identity
 from parathinker.evaluation.plotting import STYLES, error_bar
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "ablations"
 FULL = "full model"
+DATA_ONLY = "data only, one chain"
 NO_THOUGHTS, FLAT, REPREFILL = "no thought embedding", "flattened positions", "re-prefill"
 TAKEN_AWAY = (NO_THOUGHTS, FLAT, REPREFILL)
 """Taken away at inference from a model that was trained with it."""
@@ -42,7 +44,7 @@ class Trial:
     question: str
     score: float
     path_score: float
-    """Mean score of the paths on their own, whatever the summary made of them."""
+    """Mean score of the paths on their own, or of the chain, whatever the summary made of it."""
     tokens: int
 
 
@@ -84,6 +86,7 @@ def run(
     settings: EvalSettings,
     folder: Path,
     variants: Mapping[str, str] | None = None,
+    data_only: str | None = None,
     watch: Watch = lambda *_: None,
 ) -> Findings:
     """Answer every question with the full model and with each variant of it.
@@ -91,20 +94,33 @@ def run(
     Args:
         settings: its one width is the number of paths.
         variants: other trained models by the names that the table gives them.
+        data_only: a model that was trained on the same data as one chain. It thinks in one, so it
+            is measured as one, with its summary, at the same total of tokens.
 
     Raises:
         UsageError: a variant that is no model, or has the name of another.
     """
     trained = dict(variants or {})
     identities = {name: _identity(name, model) for name, model in trained.items()}
+    if data_only is not None:
+        identities[DATA_ONLY] = _known(f"--data-only {data_only}", data_only)
     width = max(settings.paths)
     with opened(NAME, settings, folder, watch) as session:
         cases = session.cases(width)
         Parallel().check(cases[0], session.lab)
+        session.begin()
         trials: list[Trial] = []
-        for name, method in ((FULL, Parallel()), (FLAT, FlatPositions()), (REPREFILL, Reprefill())):
-            trials += _answers(session, session.lab, name, method, cases)
+        methods: dict[str, Parallel] = {FULL: Parallel()}
         left_out = []
+        if settings.backend == "native":
+            methods |= {FLAT: FlatPositions(), REPREFILL: Reprefill()}
+        else:
+            left_out.append(
+                f"Left out, {FLAT} and {REPREFILL}: the {settings.backend} backend sums up paths "
+                "side by side only."
+            )
+        for name, method in methods.items():
+            trials += _answers(session, session.lab, name, method, cases)
         if read_facts(resolve_model(settings.model)).thought_embedding_rows is None:
             left_out.append(f"Left out, {NO_THOUGHTS}: the model has none to take away.")
         else:
@@ -118,17 +134,24 @@ def run(
                 except UsageError as error:
                     raise UsageError(f"--variant {name}: {error}") from None
                 trials += _answers(session, lab, name, Parallel(), cases)
+        if data_only is not None:
+            with session.other_lab(data_only, identities[DATA_ONLY]) as lab:
+                trials += _chains(session, lab, cases)
         options = {"variants": identities}
         return _findings(trials, left_out, options, session)
 
 
 def _identity(name: str, model: str) -> str:
-    if name == FULL or name in TAKEN_AWAY:
+    if name in (FULL, DATA_ONLY, *TAKEN_AWAY):
         raise UsageError(f"--variant {name}: the table has a row of that name; choose another")
+    return _known(f"--variant {name}={model}", model)
+
+
+def _known(option: str, model: str) -> str:
     try:
         return model_identity(model)
     except CheckpointError as error:
-        raise UsageError(f"--variant {name}={model}: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _answers(
@@ -145,13 +168,29 @@ def _answers(
     return session.each(variant, cases, answer)
 
 
+def _chains(session: Session, lab: Lab, cases: Sequence[Case]) -> list[Trial]:
+    method = Sequential(summary=True)
+    try:
+        method.check(cases[0], lab)
+    except UsageError as error:
+        raise UsageError(f"--data-only: {error}") from None
+
+    async def answer(case: Case) -> Trial:
+        outcome = await method.answer(case, lab)
+        chain = (await lab.chain(case, method.chain_tokens(case, lab))).segments[0]
+        alone = await lab.score(case.question, chain.text)
+        return Trial(DATA_ONLY, case.question.id, outcome.score, alone, outcome.tokens)
+
+    return session.each(DATA_ONLY, cases, answer)
+
+
 def _findings(
     trials: Sequence[Trial],
     left_out: Sequence[str],
     options: Mapping[str, object],
     session: Session,
 ) -> Findings:
-    order = {name: i for i, name in enumerate((FULL, *TAKEN_AWAY))}
+    order = {name: i for i, name in enumerate((FULL, *TAKEN_AWAY, DATA_ONLY))}
     rows = sorted(table(trials), key=lambda row: order.get(row.variant, len(order)))
     width, questions = max(session.settings.paths), rows[0].accuracy.questions
     notes = [
@@ -165,8 +204,16 @@ def _findings(
         f"All at P = {width} × {session.settings.budget:,} tokens, summary included; differences "
         "are in points, paired by question, p by flipping their signs at random, two-sided.",
     ]
-    if not options["variants"]:
-        notes.append("Models trained otherwise, such as on the data only, join by --variant.")
+    if any(row.variant == DATA_ONLY for row in rows):
+        notes.append(
+            f'"{DATA_ONLY}" is a model trained on the same data with the paths as one chain: one '
+            "chain and its summary, at the same total of tokens or what its context leaves."
+        )
+    else:
+        notes.append(
+            "Not measured: what the data alone are worth. That takes a model trained on them as "
+            "one chain, by --data-only FOLDER."
+        )
 
     def plot(axes: Axes) -> None:
         places = range(len(rows))

@@ -138,6 +138,7 @@ def run(
                 f"a budget of {swept[-1]} does not fit: this model's context leaves a chain {room} "
                 "tokens beside the longest prompt"
             )
+        session.begin()
         items = [(case, kind) for case in cases for kind in KINDS]
         chains = session.each("chains", items, lambda item: _chains(session, *item, swept))
         return _findings([chain for some in chains for chain in some], session, swept)

@@ -38,7 +38,7 @@ class Trial:
     """One question's paths, once."""
 
     question: str
-    right: tuple[bool, ...]
+    scores: tuple[float, ...]
     """Of each path."""
     answers: tuple[int, ...]
     """How many paths came to each answer."""
@@ -49,6 +49,11 @@ class Trial:
     parallel: Mapping[int, float] = field(default_factory=dict)
     """Score of their summary, by P."""
 
+    @property
+    def right(self) -> list[bool]:
+        """Of each path."""
+        return [score >= 1 for score in self.scores]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -56,14 +61,17 @@ class Row:
 
     width: int
     any_right: Estimate
-    """pass@P."""
+    """pass@P: of any P of the sampled paths."""
+    best: Estimate
+    """The best of the first P paths."""
     majority: Estimate | None
     """None where P was not asked for."""
     parallel: Estimate | None
     """None where P was not asked for, or does not fit the model or the budget."""
     parallel_less_majority: Comparison | None
     unused: Comparison | None
-    """pass@P less parallel: what some path knew and the answer does not say."""
+    """The best of the first P paths less parallel, which reads these: what one of them knew and
+    the answer does not say."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,13 @@ def table(trials: Sequence[Trial]) -> list[Row]:
     """A row for each P up to the widest."""
     by_question = _by_question(trials)
     rows = []
-    for width in range(1, min(len(trial.right) for trial in trials) + 1):
+    for width in range(1, min(len(trial.scores) for trial in trials) + 1):
         any_right = [
             [pass_at(len(right), sum(right), width)]
             for some in by_question.values()
             for right in [[one for trial in some for one in trial.right]]
         ]
+        best = [[max(trial.scores[:width]) for trial in some] for some in by_question.values()]
         votes, sums = (
             [[found[width] for found in one if width in found] for one in column]
             for column in (
@@ -124,10 +133,11 @@ def table(trials: Sequence[Trial]) -> list[Row]:
             Row(
                 width,
                 estimate(any_right),
+                estimate(best),
                 estimate(votes) if voted else None,
                 estimate(sums) if summed else None,
                 compare(sums, votes) if voted and summed else None,
-                compare(any_right, sums) if summed else None,
+                compare(best, sums) if summed else None,
             )
         )
     return rows
@@ -150,7 +160,7 @@ def spread(trials: Sequence[Trial]) -> Spread:
         if answered
         else nothing,
         estimate([[trial.distance for trial in some] for some in by_question.values()]),
-        estimate([[sum(t.answers) / len(t.right) for t in some] for some in by_question.values()]),
+        estimate([[sum(t.answers) / len(t.scores) for t in some] for some in by_question.values()]),
     )
 
 
@@ -174,7 +184,8 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
                 Parallel().check(session.cases(width)[0], session.lab)
                 widths.append(width)
             except UsageError as error:
-                left_out.append(f"Left out, {error}.")
+                left_out.append(f"Left out at P = {width}, {error}.")
+        session.begin()
         cases = session.cases(widest)
         trials = session.each("questions", cases, lambda case: _looked_at(session, case, widths))
         return _findings(trials, left_out, session)
@@ -193,7 +204,7 @@ async def _looked_at(session: Session, case: Case, widths: Sequence[int]) -> Tri
     parties = await parties_of(case.question, votes, lab)
     return Trial(
         case.question.id,
-        tuple([await lab.score(case.question, path.text) >= 1 for path in paths]),
+        tuple([await lab.score(case.question, path.text) for path in paths]),
         tuple(sorted(map(len, parties), reverse=True)),
         statistics.fmean(
             distance(one.token_ids[1:-1], other.token_ids[1:-1])
@@ -216,10 +227,10 @@ def _findings(trials: Sequence[Trial], left_out: Sequence[str], session: Session
         *_said(rows),
         *left_out,
         *session.remarks([row.width for row in rows if row.parallel]),
-        "pass@P is the unbiased estimate over all sampled paths (arXiv 2107.03374). Majority vote "
-        "and parallel thinking have the first P of them. Parallel thinking ends once the first "
-        "path has closed and pays for its summary out of the same P × "
-        f"{session.settings.budget:,} tokens; pass@P and the vote have paths of full length.",
+        f"pass@P is the unbiased estimate over draws of P from all {widest} sampled paths (arXiv "
+        "2107.03374). Best of P, majority vote and parallel thinking have the first P of them. "
+        "Parallel thinking ends once the first path has closed and pays for its summary out of the "
+        f"same P × {session.settings.budget:,} tokens; the others have paths of full length.",
     ]
 
     widths = [1, *(width for width in session.settings.paths if width > 1)]
@@ -239,11 +250,20 @@ def _findings(trials: Sequence[Trial], left_out: Sequence[str], session: Session
     return Findings(
         NAME,
         f"{session.subject}: what P paths come to, {questions} questions",
-        ("P", "pass@P, %", "majority, %", "parallel, %", "less majority", "left unused"),
+        (
+            "P",
+            "pass@P, %",
+            "best of P, %",
+            "majority, %",
+            "parallel, %",
+            "less majority",
+            "left unused",
+        ),
         [
             (
                 str(row.width),
                 percent(row.any_right),
+                percent(row.best),
                 percent(row.majority) if row.majority else "",
                 percent(row.parallel) if row.parallel else "",
                 _difference(row.parallel_less_majority),
@@ -272,12 +292,14 @@ def _said(rows: Sequence[Row]) -> list[str]:
     assert row.majority is not None
     assert row.parallel_less_majority is not None
     return [
-        f"At P = {row.width} some path is right on {percent(row.any_right)} % of the questions; "
-        f"the summary says so on {percent(row.parallel)} %, the vote on {percent(row.majority)} %. "
+        f"At P = {row.width} one of these paths is right on {percent(row.best)} % of the "
+        f"questions; the summary says so on {percent(row.parallel)} %, the vote on "
+        f"{percent(row.majority)} %. "
         f"Summary less vote: {_difference(row.parallel_less_majority)} points, "
         f"p = {p_value(row.parallel_less_majority.p_flipped)}.",
-        '"Less majority" is parallel thinking less the vote, "left unused" is pass@P less parallel '
-        "thinking: what some path knew and the answer does not say. Both in points.",
+        '"Less majority" is parallel thinking less the vote, "left unused" is the best of its P '
+        "paths less parallel thinking: what one of them knew and the answer does not say. Both in "
+        "points, paired by question.",
     ]
 
 

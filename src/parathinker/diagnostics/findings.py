@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from parathinker import __version__
 from parathinker.errors import UsageError
 from parathinker.evaluation.report.text import markdown
-from parathinker.evaluation.run import surroundings
 from parathinker.evaluation.settings import EvalSettings
+from parathinker.evaluation.surroundings import surroundings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +58,7 @@ class Findings:
             "model": self.identity,
             "settings": self.settings.to_dict(),
             "options": self.options,
-            "surroundings": surroundings(),
+            "surroundings": surroundings(self.settings.backend),
             "notes": self.notes,
             **self.data,
         }
@@ -65,18 +67,26 @@ class Findings:
 
 
 def check_folder(folder: Path) -> None:
-    """Make the report's folder before an hour of measuring is lost on it.
+    """See whether a report could go there, before an hour of measuring is lost on it.
+
+    Nothing is left behind: what is asked for may yet be refused, or the folder be another's.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be written to.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / REPORT).touch()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UsageError(
             f"--output {folder} cannot be written to: {error.strerror or error}"
         ) from error
+    finally:
+        for path in made:
+            with suppress(OSError):  # it was not made
+                path.rmdir()
 
 
 def write_report(found: Findings, folder: Path) -> Path:

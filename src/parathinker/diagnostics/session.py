@@ -19,7 +19,8 @@ from parathinker.evaluation import benchmarks
 from parathinker.evaluation.benchmarks import Benchmark, Selection
 from parathinker.evaluation.lab import IN_FLIGHT, Case, Lab, Sampling
 from parathinker.evaluation.models import Watch, check_budget, model_identity
-from parathinker.evaluation.run import agree
+from parathinker.evaluation.plain_lab import PlainLab
+from parathinker.evaluation.run import agree, compare_settings
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.store import RunStore
 from parathinker.scoring import ScoringPool
@@ -41,8 +42,15 @@ class Session:
     identity: str
     """The model's name and a digest of its weights."""
     watch: Watch
+    _name: str
     _store: RunStore
     _scoring: ScoringPool
+
+    def begin(self) -> None:
+        """Note what is measured, once it is sure that it can be: from now on the folder is its."""
+        self._store.take_questions(self.benchmark.name, self.benchmark.questions)
+        agree(self._store, self.settings, self.identity)
+        self._store.note(_FACT, self._name)
 
     @property
     def subject(self) -> str:
@@ -53,7 +61,7 @@ class Session:
     def remarks(self, widths: Sequence[int]) -> list[str]:
         """Where the summary's share of a budget leaves paths much less than a path has alone."""
         s = self.settings
-        found = []
+        found = [f"Left out, {self.benchmark.remark}."] if self.benchmark.remark else []
         for width in widths:
             left = self.cases(width)[0].path_tokens
             if left < _AMPLE * s.budget:
@@ -92,7 +100,12 @@ class Session:
         s = self.settings
         self.watch(f"loading {identity.split()[0]}", 0, 1)
         with ParaThinker.from_pretrained(
-            model, s.device, weights=s.weights, thought_embeddings=thought_embeddings
+            model,
+            s.device,
+            weights=s.weights,
+            thought_embeddings=thought_embeddings,
+            backend=s.backend,
+            **s.engine_args,
         ) as other:
             self.watch(f"loading {identity.split()[0]}", 1, 1)
             check_budget(s, other, [self.benchmark])
@@ -105,7 +118,7 @@ class Session:
 
 @contextmanager
 def opened(name: str, settings: EvalSettings, folder: Path, watch: Watch) -> Iterator[Session]:
-    """Open a diagnosis's folder and load its model.
+    """Open a diagnosis's folder and load its model, one without control tokens too.
 
     Raises:
         UsageError: several benchmarks, settings that do not fit the model, or a folder that holds
@@ -115,26 +128,32 @@ def opened(name: str, settings: EvalSettings, folder: Path, watch: Watch) -> Ite
         raise UsageError(
             f"a diagnosis looks at one benchmark; got {', '.join(settings.benchmarks)}"
         )
-    selection = Selection(settings.limit, settings.seed, settings.task_options)
+    selection = Selection(
+        settings.limit, settings.seed, settings.task_options, settings.split, settings.subset
+    )
     benchmark = benchmarks.load(settings.benchmarks[0], selection, settings.prompt)
     with RunStore(folder, write=True) as store:
         _claim(store, name)
+        identity = model_identity(settings.model)
+        compare_settings(store, settings, identity)  # before a model is loaded for nothing
         watch("loading the model", 0, 1)
         with (
             ScoringPool() as scoring,
             ParaThinker.from_pretrained(
-                settings.model, settings.device, weights=settings.weights
+                settings.model,
+                settings.device,
+                weights=settings.weights,
+                plain=True,
+                backend=settings.backend,
+                **settings.engine_args,
             ) as model,
         ):
             watch("loading the model", 1, 1)
-            identity = model_identity(settings.model)
-            agree(store, settings, identity)
-            store.note(_FACT, name)
             check_budget(settings, model, [benchmark])
-            store.take_questions(benchmark.name, benchmark.questions)
-            lab = Lab(model, _sampling(settings, identity), store, scoring)
+            kind = Lab if model.max_paths else PlainLab
+            lab = kind(model, _sampling(settings, identity), store, scoring)
             try:
-                yield Session(settings, benchmark, lab, identity, watch, store, scoring)
+                yield Session(settings, benchmark, lab, identity, watch, name, store, scoring)
             finally:
                 lab.close()
 

@@ -158,6 +158,7 @@ def run(
                     f"--prefix-tokens {tokens} does not fit: of {settings.budget} tokens for each "
                     f"of {width} paths, {room} may be forced"
                 )
+        session.begin()
         sampled = session.each("paths", cases, lambda case: _sampled(session, case))
         paths = [path for some in sampled for path in some]
         starts = _starts(paths)
@@ -194,6 +195,8 @@ class _Sampled:
     """Without opening and closing token."""
     right: bool
     closed: bool
+    thought_id: int
+    """Which ``<think i>`` it began behind: ids may choose how a path goes about a question."""
 
 
 @dataclass(frozen=True)
@@ -213,21 +216,43 @@ async def _sampled(session: Session, case: Case) -> list[_Sampled]:
             path.token_ids[1:-1],
             await session.lab.score(case.question, path.text) >= 1,
             path.finish_reason == STOP,
+            path.thought_id,
         )
         for index, path in enumerate(paths)
     ]
 
 
 def _starts(paths: Sequence[_Sampled]) -> list[_Sampled]:
-    """All wrong paths that ended by themselves, and as many right ones of the same questions."""
+    """All wrong paths that ended by themselves, and as many right ones of the same questions.
+
+    Of a question's right paths those are taken whose thought ids the wrong ones have, its own or,
+    where they are used up, those of all questions.
+    """
     wrong = [path for path in paths if path.closed and not path.right]
-    wanted = Counter(path.case.question.id for path in wrong)
-    right = []
-    for path in paths:
-        if path.closed and path.right and wanted[path.case.question.id]:
-            wanted[path.case.question.id] -= 1
-            right.append(path)
-    return wrong + right
+    lacking = Counter(path.thought_id for path in wrong)
+    by_question: dict[str, list[_Sampled]] = {}
+    for path in wrong:
+        by_question.setdefault(path.case.question.id, []).append(path)
+    chosen = []
+    for question, own in by_question.items():
+        left = [p for p in paths if p.closed and p.right and p.case.question.id == question]
+        ids = Counter(path.thought_id for path in own)
+        for _ in own[: len(left)]:
+            best = max(left, key=lambda path: (ids[path.thought_id], lacking[path.thought_id]))
+            left.remove(best)
+            ids[best.thought_id] -= 1
+            lacking[best.thought_id] -= 1
+            chosen.append(best)
+    return wrong + chosen
+
+
+def _alike(starts: Sequence[_Sampled]) -> int:
+    """How many right paths have a wrong one of their thought id, each counted once."""
+    wrong, right = (
+        Counter(start.thought_id for start in starts if start.right == kind)
+        for kind in (False, True)
+    )
+    return (wrong & right).total()
 
 
 async def _tried(session: Session, job: _Job) -> Trial:
@@ -239,7 +264,8 @@ async def _tried(session: Session, job: _Job) -> Trial:
         # As long as the single chain that all P paths' budget would buy.
         most = min(case.tokens, lab.chain_room(case))
         step = first_step + job.continuation
-        made = await lab.grown(case, [prefix], most - 1 - len(prefix), step)
+        tokens = most - 1 - len(prefix)
+        made = await lab.grown(case, [prefix], tokens, step, [start.thought_id])
         attempt = made.segments[0]
         score, tokens = await lab.score(case.question, attempt.text), attempt.tokens
     else:
@@ -334,7 +360,9 @@ def _measured(
     return [
         f"Of {len(paths):,} sampled paths {wrong:,} ended by themselves and wrong{left_out}; as "
         f"many right ones of the same questions, where there are, are the control "
-        f"({len(starts) - wrong:,}). A path counts at prefixes shorter than itself.",
+        f"({len(starts) - wrong:,}, of which {_alike(starts):,} have the thought id of a wrong "
+        "one). A path counts at prefixes shorter than itself, and goes on behind its own thought "
+        "id.",
         f"Behind each prefix, {continuations} fresh attempts of one chain, and one of parallel "
         f"thinking in which one of {width} paths has the prefix; each within the same total of "
         f"{width * session.settings.budget:,} tokens, prefix and summary included, or what the "

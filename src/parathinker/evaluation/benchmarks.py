@@ -18,7 +18,7 @@ from parathinker.data.files import read_rows
 from parathinker.data.schema import Question, question_id
 from parathinker.data.sources import SourceOptions, gather
 from parathinker.data.sources.layouts import layout_for
-from parathinker.data.sources.procedural import PREFIX
+from parathinker.data.sources.procedural import PREFIX, draw
 from parathinker.errors import UsageError
 
 BARE = "{question}"
@@ -33,6 +33,8 @@ class Benchmark:
     questions: tuple[Question, ...]
     prompt: str
     """What the model is asked; ``{question}`` stands for the question's text."""
+    remark: str = ""
+    """What of it is left out, if anything."""
 
     def ask(self, question: Question) -> str:
         """The prompt of one question."""
@@ -49,6 +51,10 @@ class Selection:
     """Of what is drawn at random."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Of reasoning-gym's tasks."""
+    split: str = "train"
+    """Of folders and data sets of the hub."""
+    subset: str | None = None
+    """The configuration, of the same."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def load(name: str, selection: Selection, prompt: str | None = None) -> Benchmar
         UsageError: there is no such benchmark, file or task; a line of a file is broken or lacks a
             field; no question can be scored.
     """
-    declared = DECLARED.get(name)
+    declared, remark = DECLARED.get(name), ""
     if declared is not None:
         for option in selection.options:
             if option not in declared.options:
@@ -125,7 +131,7 @@ def load(name: str, selection: Selection, prompt: str | None = None) -> Benchmar
                 raise UsageError(f"benchmark {name} has no option {option!r}; it has: {known}")
         questions = declared.questions(selection)
     else:
-        questions = _gathered(name, selection)
+        questions, remark = _gathered(name, selection)
     prompt = prompt or (declared.prompt if declared else BARE)
     try:
         if "{question}" not in prompt:
@@ -135,32 +141,52 @@ def load(name: str, selection: Selection, prompt: str | None = None) -> Benchmar
         raise UsageError(
             f"prompt should be a text with {{question}} in it, other braces doubled; {error}"
         ) from None
-    return Benchmark(name, tuple(questions[: selection.limit]), prompt)
+    return Benchmark(name, tuple(questions[: selection.limit]), prompt, remark)
 
 
-def _gathered(name: str, selection: Selection) -> list[Question]:
-    drawn = name.startswith(PREFIX)
-    limit = (selection.limit or DRAWN) if drawn else selection.limit
-    options = SourceOptions(
-        # A task's own scorer may know what is right without one.
-        require_answer=not drawn,
-        # Easy tasks draw many problems twice.
-        size=_DRAWS * (limit or 1),
-        limit=limit,
-        seed=selection.seed if drawn else None,
-        task_options=selection.options,
-    )
+def _gathered(name: str, selection: Selection) -> tuple[list[Question], str]:
+    """Questions, and what is left out."""
     try:
-        if not drawn and Path(name).is_file():
+        if name.startswith(PREFIX):
+            return _drawn(name, selection)
+        if Path(name).is_file():
             _check_rows(Path(name))
-        questions = gather([name], options).questions
+        options = SourceOptions(
+            require_answer=True,
+            limit=selection.limit,
+            split=selection.split,
+            subset=selection.subset,
+        )
+        gathered = gather([name], options)
     except UsageError as error:
         close = difflib.get_close_matches(name, DECLARED, 1)
         hint = f"did you mean {close[0]}?" if close else f"with a name: {', '.join(DECLARED)}"
         raise UsageError(f"benchmark {name}: {error} ({hint})") from error
-    if not questions:
+    if not gathered.questions:
         raise UsageError(f"benchmark {name} has no question with a reference answer")
-    return questions
+    (tally,) = gathered.tallies
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in tally.dropped.most_common())
+    remark = (
+        f"{name}: of {tally.rows:,} rows {sum(tally.dropped.values()):,} are left out: {dropped}"
+    )
+    return gathered.questions, remark if dropped else ""
+
+
+def _drawn(name: str, selection: Selection) -> tuple[list[Question], str]:
+    """Problems of a task in the order of their draw: more of them begin with fewer."""
+    limit = selection.limit or DRAWN
+    # Easy tasks draw many problems twice.
+    draws = draw(name, _DRAWS * limit, selection.seed, selection.options)
+    found: dict[str, Question] = {}
+    for question, _ in draws:
+        if question is not None:
+            found.setdefault(question.id, question)
+        if len(found) == limit:
+            break
+    if not found:
+        raise UsageError("none of its problems can be scored")
+    short = f"{name}: of {limit:,} problems asked for, {len(found):,} different ones were drawn"
+    return list(found.values()), short if len(found) < limit else ""
 
 
 def _check_rows(file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class Written:
     confidences: tuple[float, ...] = ()
     """At each token that was chosen, minus the mean log-probability of the likeliest tokens: the
     token confidence of DeepConf (arXiv 2508.15260, section 3.1)."""
-    log_likelihood: float = 0.0
-    """The sum over tokens that were chosen, where that was asked for."""
+    logprobs: tuple[float, ...] = ()
+    """Log-probabilities of the tokens that were chosen, where that was asked for."""
 
     @classmethod
     def of(cls, segment: Path | Summary) -> Written:
@@ -42,18 +43,23 @@ class Written:
             segment.finish_reason,
             segment.thought_id if isinstance(segment, Path) else 0,
             tuple(round(value, 4) for value in confidences),
-            sum(logprob for logprob in segment.logprobs if logprob is not None),
+            tuple(round(logprob, 4) for logprob in segment.logprobs if logprob is not None),
         )
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Written:
         """The other way of ``to_dict``."""
-        fields = {**raw, "token_ids": tuple(raw["token_ids"])}
-        return cls(**{**fields, "confidences": tuple(raw["confidences"])})
+        lists = {name: tuple(raw[name]) for name in ("token_ids", "confidences", "logprobs")}
+        return cls(**{**raw, **lists})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return asdict(self)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of all tokens that were chosen."""
+        return math.fsum(self.logprobs)
 
     @property
     def tokens(self) -> int:
@@ -88,7 +94,10 @@ def shortened(path: Written, tokens: int, text: str, reason: str) -> Written:
         text: what is left of its text.
     """
     ids = (*path.token_ids[: tokens - 1], path.token_ids[-1])
-    return Written(text, ids, reason, path.thought_id, path.confidences[: max(0, tokens - 2)])
+    chosen = max(0, tokens - 2)
+    return Written(
+        text, ids, reason, path.thought_id, path.confidences[:chosen], path.logprobs[:chosen]
+    )
 
 
 def end_of_thinking(lengths: Sequence[int], to_finish: int) -> int:

@@ -149,6 +149,7 @@ class Lab:
             max_path_tokens=self._how.budget - 1,
             termination="last-finish",
             top_logprobs=LIKELIEST if self._how.confidences else 0,
+            logprobs=self._how.confidences,
         )
         # However many there are, a path of them is the same.
         key = self._key("paths", case, dataclasses.replace(params, paths=1))
@@ -169,6 +170,7 @@ class Lab:
             thought_ids=(thought_id,),
             max_path_tokens=self._how.budget - 1,
             top_logprobs=LIKELIEST if self._how.confidences else 0,
+            logprobs=self._how.confidences,
         )
         return await self._thought("sample", case, params)
 
@@ -205,24 +207,35 @@ class Lab:
         return dataclasses.replace(made, segments=(self.limited(chain, tokens),))
 
     async def grown(
-        self, case: Case, beginnings: Sequence[tuple[int, ...]], tokens: int, step: int
+        self,
+        case: Case,
+        beginnings: Sequence[tuple[int, ...]],
+        tokens: int,
+        step: int,
+        thought_ids: Sequence[int] | None = None,
     ) -> Generation:
         """Paths that go on from their beginnings for up to so many tokens more.
 
         Args:
             tokens: closing token included; of the longest beginning, and all are to be as long.
             step: each has randomness of its own.
+            thought_ids: which ``<think i>`` each path began behind; by default the first.
         """
         longest = max(map(len, beginnings))
+        first = tuple(range(1, len(beginnings) + 1))
+        ids = first if thought_ids is None else tuple(thought_ids)
         params = self._params(
             case.seed + _STEP_SEEDS * step,
             paths=len(beginnings),
+            # The first are the default, and go by its name.
+            thought_ids=None if ids == first else ids,
             max_path_tokens=longest + tokens,
             termination="last-finish",
             path_prefix=tuple(beginnings),
             top_logprobs=LIKELIEST,
+            logprobs=True,
         )
-        return await self._thought("grown", case, dataclasses.replace(params, logprobs=True))
+        return await self._thought("grown", case, params)
 
     async def asked(self, case: Case, prompt: str, tokens: int) -> Generation:
         """What the model says to something else, in one path of up to so many tokens."""
@@ -320,11 +333,10 @@ class Lab:
     def _params(self, seed: int, **more: Any) -> ThinkingParams:
         how = self._how
         return ThinkingParams(
-            **{"paths": 1, "max_summary_tokens": 1, **more},
+            **{"paths": 1, "max_summary_tokens": 1, "logprobs": False, **more},
             temperature=how.temperature,
             top_p=how.top_p,
             seed=seed,
-            logprobs=False,
         )
 
     def summary_limit(self, case: Case) -> int:

@@ -19,7 +19,8 @@ from parathinker.scoring import ScoringPool
 
 Watch = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-_HASHED = 2**20
+_BLOCK, _BLOCKS = 2**20, 128
+"""Of a file, so many bytes in so many places are read to tell it from another."""
 
 
 @contextmanager
@@ -101,6 +102,13 @@ def check_budget(settings: EvalSettings, model: ParaThinker, loaded: Sequence[Be
             )
 
 
+def sampled_blocks(size: int) -> list[int]:
+    """Where the blocks of a file begin that are read: all, or evenly spread with both ends."""
+    if size <= _BLOCK * _BLOCKS:
+        return list(range(0, size, _BLOCK))
+    return [i * (size - _BLOCK) // (_BLOCKS - 1) for i in range(_BLOCKS)]
+
+
 def model_identity(name: str) -> str:
     """A model's name for people and a digest of its files, so that another is told apart."""
     folder = resolve_model(name)
@@ -111,9 +119,8 @@ def model_identity(name: str) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name} {size} ".encode())
         with file.open("rb") as data:
-            # All of the small files, both ends of the large ones.
-            digest.update(data.read(_HASHED))
-            data.seek(max(0, size - _HASHED))
-            digest.update(data.read(_HASHED))
+            for begin in sampled_blocks(size):
+                data.seek(begin)
+                digest.update(data.read(_BLOCK))
     shown = Path(name).resolve().name if Path(name).is_dir() else name
     return f"{shown} {digest.hexdigest()[:16]}"

@@ -99,7 +99,7 @@ class PlainLab(Lab):
             token_ids=ids,
             finish_reason=reason,
             confidences=path.confidences[:tokens],
-            log_likelihood=0.0,
+            logprobs=path.logprobs[:tokens],
         )
 
     async def _completed(
@@ -127,8 +127,12 @@ class PlainLab(Lab):
         )
 
     def _path_params(self, case: Case, index: int) -> ThinkingParams:
-        confidences = LIKELIEST if self._how.confidences else 0
-        return self._params(case.seed + GROUP_SEEDS * index, top_logprobs=confidences)
+        asked = self._how.confidences
+        return self._params(
+            case.seed + GROUP_SEEDS * index,
+            top_logprobs=LIKELIEST if asked else 0,
+            logprobs=asked,
+        )
 
     def _params(self, seed: int, **more: Any) -> ThinkingParams:
         how = self._how
@@ -137,6 +141,5 @@ class PlainLab(Lab):
             temperature=how.temperature,
             top_p=how.top_p,
             seed=seed,
-            logprobs=False,
-            **more,
+            **{"logprobs": False, **more},
         )

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import torch
 
 from parathinker.errors import ParaThinkerError, UsageError
 from parathinker.evaluation import benchmarks
@@ -23,8 +16,9 @@ from parathinker.evaluation.benchmarks import Benchmark, Selection
 from parathinker.evaluation.lab import IN_FLIGHT, Case, Lab
 from parathinker.evaluation.methods import Method, parse_method
 from parathinker.evaluation.models import Watch, longest_prompt, model_identity, open_labs
-from parathinker.evaluation.settings import EvalSettings
+from parathinker.evaluation.settings import SETTINGS, EvalSettings
 from parathinker.evaluation.store import Cell, RunStore
+from parathinker.evaluation.surroundings import surroundings
 from parathinker.scoring import ScoringPool, scorer_version
 
 _OTHERS = "other models"
@@ -70,7 +64,9 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
         UsageError: settings that do not fit the model, or another evaluation's folder.
     """
     methods = list({one.label: one for one in map(parse_method, settings.methods)}.values())
-    selection = Selection(settings.limit, settings.seed, settings.task_options)
+    selection = Selection(
+        settings.limit, settings.seed, settings.task_options, settings.split, settings.subset
+    )
     loaded = [benchmarks.load(name, selection, settings.prompt) for name in settings.benchmarks]
     with RunStore(folder, write=True) as store, ScoringPool() as scoring:
         names = dict.fromkeys(method.model for method in methods)
@@ -78,11 +74,11 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
         others = {name: model_identity(name) for name in names if name}
         compare_settings(store, settings, identity, others)  # before a model is loaded for nothing
         with open_labs(settings, {"": identity, **others}, loaded, store, scoring, watch) as labs:
-            left_out: list[str] = []
+            left_out = [one.remark for one in loaded if one.remark]
             tasks = list(plan(settings, loaded, methods, labs, left_out))
-            agree(store, settings, identity, others)
-            for benchmark in loaded:
+            for benchmark in loaded:  # which may refuse them, so before anything is noted
                 store.take_questions(benchmark.name, benchmark.questions)
+            agree(store, settings, identity, others)
             before = store.fact("left out") or []
             store.note("left out", list(dict.fromkeys([*before, *left_out])))
             asyncio.run(_work(tasks, store, watch))
@@ -133,10 +129,11 @@ def agree(
     """
     compare_settings(store, settings, identity, others)
     runs = store.fact("runs") or []
-    began = {"began": time.time(), "settings": settings.to_dict(), **surroundings()}
+    began = {"began": time.time(), "settings": settings.to_dict(), **surroundings(settings.backend)}
     before = store.fact("settings")
     grown = EvalSettings.from_mapping(before).grown_by(settings) if before else settings
     store.note("settings", grown.to_dict())
+    grown.write(store.path.parent / SETTINGS)
     store.note("model", identity)
     if others:
         store.note(_OTHERS, {**(store.fact(_OTHERS) or {}), **others})
@@ -256,44 +253,3 @@ async def _time(
         if done >= 0:
             store.add_latency(task.cell, seconds)
     watch("latencies", len(todo), len(todo))
-
-
-def surroundings() -> dict[str, Any]:
-    """Versions, machine and commit, for the record."""
-    packages = ("parathinker", "torch", "transformers", "math-verify", "reasoning-gym", "scipy")
-    return {
-        "versions": {name: _version(name) for name in packages},
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processors": _processors(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "commit": _commit(),
-    }
-
-
-def _processors() -> int | None:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Of the package's own repository, where it runs from one."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None

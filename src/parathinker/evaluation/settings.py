@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from parathinker.data.files import whole
 from parathinker.errors import UsageError
 
 GROWABLE = ("benchmarks", "methods", "paths", "samples", "limit", "latency_questions", "model")
 """What may change from one run into a folder to the next: it decides what is looked at, not what
 any single answer is. A model may go by another name; its files are compared."""
+SETTINGS = "settings.yaml"
+"""A run's own, beside what it found."""
 MOST_SAMPLES = 10_000
 """Seeds are so far apart, so that evaluations with different seeds have no answer in common."""
-_TEXTS = ("model", "weights", "device", "backend")
+_TEXTS = ("model", "split", "weights", "device", "backend")
+_OPTIONAL_TEXTS = ("prompt", "subset")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class EvalSettings:
     """What is asked, ``{question}`` in it; by default each benchmark's own."""
     task_options: Mapping[str, str] = field(default_factory=dict)
     """Of reasoning-gym's tasks."""
+    split: str = "train"
+    """Of benchmarks that are folders or data sets of the hub."""
+    subset: str | None = None
+    """The configuration, of the same."""
     latency_questions: int = 3
     """Questions to time one at a time; 0 times none."""
     weights: str = "auto"
@@ -68,8 +76,9 @@ class EvalSettings:
                 what = "whole numbers" if kind is int else "texts"
                 raise UsageError(f"{name} should be a list of {what}, one at least; got {values!r}")
             object.__setattr__(self, name, tuple(dict.fromkeys(values)))
-        for name in (*_TEXTS, *(("prompt",) if self.prompt is not None else ())):
-            if not isinstance(getattr(self, name), str):
+        for name in (*_TEXTS, *_OPTIONAL_TEXTS):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in _OPTIONAL_TEXTS):
                 raise UsageError(f"{name} should be a text; got {getattr(self, name)!r}")
         if not isinstance(self.task_options, Mapping):
             raise UsageError(f"task_options should be names and values; got {self.task_options!r}")
@@ -139,6 +148,19 @@ class EvalSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return dataclasses.asdict(self)
+
+    def write(self, file: Path) -> None:
+        """As YAML, which :meth:`from_yaml` reads.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        import yaml
+
+        # Through JSON, since YAML has a form of its own for tuples.
+        plain = json.loads(json.dumps(self.to_dict()))
+        with whole(file) as partial:
+            partial.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), "utf-8")
 
     def grown_by(self, later: EvalSettings) -> EvalSettings:
         """The settings of a run that was gone on with: all that either looks at."""

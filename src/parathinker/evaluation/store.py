@@ -11,6 +11,7 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from parathinker.sqlite_file import FileKind, SqliteFile, claim, release
 FILE = "run.sqlite"
 ANSWER_KEPT = 4_000
 """Characters of an answer that are kept with its outcome."""
+_SHOWN = 60
+"""Characters of a question that an error shows."""
 _KIND = FileKind(
     "a run of an evaluation",
     0x70746576,  # "ptev"
@@ -116,26 +119,46 @@ class RunStore:
 
     def __init__(self, folder: Path, write: bool = False) -> None:
         self.path = folder / FILE
+        # What is made now: files, then the folders from the inside out.
+        files = (self.path, *(folder / (FILE + more) for more in ("-wal", "-shm")))
+        self._made = [path for path in (*files, folder, *folder.parents) if not path.exists()]
+        self._noted = self.path not in self._made
         self._claim = claim(self.path) if write else None
         try:
             if not self.path.is_file():
                 raise UsageError(f"{folder} holds no run of an evaluation ({FILE})")
             self._file = SqliteFile(self.path, _KIND)
-            if not self._file.holds_tables:
-                if not write:
-                    raise UsageError(f"{folder} holds no results yet")
-                self._file.create_tables()
+            try:
+                if not self._file.holds_tables:
+                    if not write:
+                        raise UsageError(f"{folder} holds no results yet")
+                    self._file.create_tables()
+            except BaseException:
+                self._file.close()
+                raise
         except BaseException:
-            if self._claim is not None:
-                release(self.path, self._claim)
+            self._release()
             raise
 
     def close(self) -> None:
-        """Close the file; not needed for what was written to be safe."""
+        """Close the file; not needed for what was written to be safe. A new one that nothing was
+        noted in goes away again, with the folders that were made for it."""
         self._file.close()
-        if self._claim is not None:
-            release(self.path, self._claim)
-            self._claim = None
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim is None:
+            return
+        unused = [] if self._noted else self._made
+        # The files while nobody else may write them; the folders without the lock's file.
+        for path in unused:
+            if path.is_file():
+                path.unlink()
+        release(self.path, self._claim)
+        self._claim = None
+        for path in unused:
+            with suppress(OSError):  # no folder, or somebody put something there meanwhile
+                path.rmdir()
 
     def __enter__(self) -> RunStore:
         return self
@@ -158,8 +181,10 @@ class RunStore:
         """Keep a benchmark's questions, so that a report can show them.
 
         Raises:
-            UsageError: one was there before, under the same id, with another text or answer.
+            UsageError: one was there before, under the same id, with another text or answer, or
+                another one in its place: answers to it would go on counting.
         """
+        self._check_places(benchmark, questions)
         before = {
             found.id: (other, found)
             for other, raw in self._file.execute("SELECT benchmark, question FROM questions")
@@ -176,6 +201,20 @@ class RunStore:
                 self._file.execute(
                     "INSERT OR REPLACE INTO questions VALUES (?, ?, ?, ?)",
                     (benchmark, position, question.id, json.dumps(question.to_dict())),
+                )
+        self._noted = True
+
+    def _check_places(self, benchmark: str, questions: tuple[Question, ...]) -> None:
+        rows = self._file.execute(
+            "SELECT position, id, question FROM questions WHERE benchmark = ?", (benchmark,)
+        )
+        for position, known, raw in rows:
+            if position < len(questions) and (now := questions[position]).id != known:
+                raise UsageError(
+                    f"benchmark {benchmark}: question {position + 1} is {_short(now.question)}, "
+                    f"{now.id}, and this folder holds {_short(json.loads(raw)['question'])}, "
+                    f"{known}, in its place. Put the questions back as they were, new ones behind "
+                    "them, or use another output folder"
                 )
 
     def questions(self, benchmark: str) -> list[Question]:
@@ -218,6 +257,13 @@ class RunStore:
         """Keep a score."""
         values = _score_key(question_id, text), score, note
         self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", values)
+
+    def unscored(self) -> dict[str, int]:
+        """How many texts could not be scored, and so count as wrong, by what happened."""
+        rows = self._file.execute(
+            "SELECT note, count(*) FROM scores WHERE note != '' GROUP BY note ORDER BY note"
+        )
+        return dict(rows)
 
     def add_outcome(self, cell: Cell, outcome: Outcome) -> None:
         """Keep what a method answered."""
@@ -285,6 +331,7 @@ class RunStore:
         """
         with self._file.transaction():
             self._file.execute(sql, values)
+        self._noted = True
 
 
 def _asked(question: Question) -> str:
@@ -295,6 +342,11 @@ def _asked(question: Question) -> str:
 
 def _score_key(question_id: str, text: str) -> str:
     return key_of("score", question=question_id, text=text)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= _SHOWN else f'"{line[:_SHOWN]}…"'
 
 
 def _end(text: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.store import Outcome, RunStore
 
-REFERENCES = ("majority", "sequential")
+BASELINES = ("majority", "sequential")
+REFERENCES = (*BASELINES, "parallel")
 """What other methods are compared with, where a run has them."""
 
 
@@ -65,7 +66,8 @@ class Results:
     def __init__(self, store: RunStore) -> None:
         self.settings = store.fact("settings") or {}
         self.model = str(store.fact("model"))
-        self.left_out: list[str] = store.fact("left out") or []
+        self._left_out: list[str] = store.fact("left out") or []
+        self.unscored = store.unscored()
         self._outcomes: dict[Key, dict[str, dict[int, Outcome]]] = {}
         for cell, outcome in store.outcomes():
             key = cell.benchmark, cell.method, cell.width
@@ -90,6 +92,30 @@ class Results:
             if set(by_replicate) == wanted
         }
 
+    @property
+    def left_out(self) -> list[str]:
+        """What tables lack, and why."""
+        return [*self._left_out, *self._lacking()]
+
+    def _lacking(self) -> list[str]:
+        """Questions without all samples, such as those that a run added with fewer of them."""
+        found = []
+        for benchmark in dict.fromkeys(benchmark for benchmark, _, _ in self.keys()):
+            own = [key for key in self._outcomes if key[0] == benchmark]
+            lacking = set[str]().union(
+                *(self._outcomes[key].keys() - self.outcomes(key).keys() for key in own)
+            )
+            most = max(len(set[int]().union(*self._outcomes[key].values())) for key in own)
+            if lacking:
+                asked = set[str]().union(*(self._outcomes[key] for key in own))
+                limit = self.settings.get("limit")
+                same = f"--limit {limit} --samples {most}" if limit else f"--samples {most}"
+                found.append(
+                    f"{benchmark}: {len(lacking)} of {len(asked)} questions, which lack some of "
+                    f"the others' {most} samples; {same} answers them all"
+                )
+        return found
+
     def rows(self) -> list[Row]:
         """A row for each method and width."""
         return [self._row(key) for key in self.keys() if self.outcomes(key)]
@@ -97,13 +123,17 @@ class Results:
     def paired(self, references: Sequence[str] = REFERENCES) -> list[Paired]:
         """Every method against each of the references, where both answered the same questions.
 
-        The references' methods done with other models are references, too.
+        Baselines done with other models are references, too. Baselines less native thinking would
+        say the same as that less the baselines, and are left out.
         """
         found = []
-        others = [method for _, method, _ in self.keys() if _of_another_model(method, references)]
+        others = [method for _, method, _ in self.keys() if _of_another_model(method, BASELINES)]
+        baselines = {*BASELINES, *others}
         for benchmark, method, width in self.keys():
             for reference in dict.fromkeys((*references, *others)):
                 if method == reference or (benchmark, reference, width) not in self._outcomes:
+                    continue
+                if method in baselines and reference not in baselines:
                     continue
                 one = self.outcomes((benchmark, method, width))
                 other = self.outcomes((benchmark, reference, width))

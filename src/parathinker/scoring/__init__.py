@@ -19,7 +19,7 @@ from parathinker.scoring.pool import Scored, ScoringPool
 
 __all__ = ["Scored", "ScoringPool", "extract_answer", "score", "score_all", "scorer_version"]
 
-_RULES_VERSION = 1
+_RULES_VERSION = 2
 """Goes up whenever an answer may score otherwise than before."""
 
 _shared: ScoringPool | None = None

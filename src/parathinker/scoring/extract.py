@@ -10,9 +10,18 @@ _BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>
 _STATED = re.compile(r"\banswer\b[*_]*\s*(?:\bis\b|\bare\b|=|:)[\s*_:]*|####\s*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 # A sign belongs to a number unless it stands between two operands, as in 12-7.
-_NUMBER = re.compile(r"(?:(?<![\w)}])[-+])?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:/\d+)?")
-_IDLE = re.compile(r"\\[,!;: ]|\{,\}|\\?\$|[,\s]|\\[()\[\]]")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)}])[-+])?"
+    r"(?:(?<![\d,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)|\d+)(?:\.\d+)?(?:/\d+)?"
+)
+_PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:/\d+)?")
+# Any other comma separates: 3,5,7 is a list, and not 357.
+_THOUSANDS = r"(?<![\d.,])[1-9]\d{0,2}(?P<by>%s)\d{3}(?:(?P=by)\d{3})*(?!\d|,\d)"
+_TYPESET = re.compile(_THOUSANDS % r"\{,\}|,\\!|\\[,!]")
+_GROUPED = re.compile(_THOUSANDS % r"[,\s~]")
+_BRACKET = re.compile(r"\{|(?<!\\)[(\[]")
+_IDLE = re.compile(r"(?:\\[,!;: ]|~|\\?\$|\\[()\[\]]|\s)+")
+_BETWEEN_DIGITS = re.compile(rf"(?<=\d){_IDLE.pattern}(?=\d)")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\{([^{}]*)\}")
 
 
@@ -75,10 +84,10 @@ def first_number(text: str) -> str | None:
 
 def as_number(text: str) -> Fraction | None:
     r"""The value of a text that is one number, such as ``1,234``, ``-0.50``, ``$3/4$``."""
-    plain = _IDLE.sub("", text)
-    if not _PLAIN_NUMBER.fullmatch(plain):
+    bare = _bare(text)
+    if not _PLAIN_NUMBER.fullmatch(bare):
         return None
-    numerator, _, denominator = plain.partition("/")
+    numerator, _, denominator = bare.partition("/")
     try:
         value = Fraction(numerator)
         return value / int(denominator) if denominator else value
@@ -87,11 +96,27 @@ def as_number(text: str) -> Fraction | None:
 
 
 def plain(answer: str) -> str:
-    r"""An answer as two that are written alike come out the same: no dollars, spaces, ``\text``."""
+    r"""An answer as two that are written alike come out the same: no dollars, spaces, ``\text``.
+
+    Commas stay, unless they stand between the thousands of a number.
+    """
     number = as_number(answer)
     if number is not None:
         return str(number)
-    return _IDLE.sub("", _TEXT_COMMAND.sub(r"\1", _unwrapped(answer))).casefold()
+    return _bare(_TEXT_COMMAND.sub(r"\1", _unwrapped(answer))).casefold()
+
+
+def _bare(text: str) -> str:
+    """Without what says nothing. Two numbers with a space between stay two; in brackets, where
+    pairs and sets are, so do two with a comma."""
+    text = _TYPESET.sub(_digits, text)
+    if not _BRACKET.search(text):
+        text = _GROUPED.sub(_digits, text)
+    return _IDLE.sub("", _BETWEEN_DIGITS.sub("\0", text)).replace("\0", " ")
+
+
+def _digits(number: re.Match[str]) -> str:
+    return "".join(filter(str.isdigit, number[0]))
 
 
 def _last_tagged(text: str) -> str:
@@ -119,4 +144,4 @@ def _unwrapped(text: str) -> str:
 
 
 def _without_separators(number: str) -> str:
-    return number.rstrip(",").replace(",", "")
+    return number.replace(",", "")

@@ -15,7 +15,7 @@ from parathinker.evaluation.methods.summing import (
     Withheld,
 )
 from parathinker.evaluation.methods.tree import Tree
-from parathinker.evaluation.methods.voting import Best, Confidence, Majority, Short
+from parathinker.evaluation.methods.voting import Best, Confidence, Likeliest, Majority, Short
 
 __all__ = ["METHODS", "Method", "parse_method"]
 
@@ -25,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
         Sequential,
         Majority,
         Confidence,
+        Likeliest,
         Short,
         Best,
         Reprefill,

@@ -39,7 +39,7 @@ class Method(ABC):
         if self.native and not lab.thinks:
             raise UsageError(
                 f"{self.label}: {lab.name} has no control tokens, so it cannot think in parallel; "
-                "sequential, majority, confidence, short and best work with it"
+                "sequential, majority, confidence, likeliest, short and best work with it"
             )
 
     @property

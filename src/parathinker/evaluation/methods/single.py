@@ -32,14 +32,14 @@ class Sequential(Method):
         super().check(case, lab)
         if self.summary:
             lab.summary_limit(case)
-        if self._tokens(case, lab) < 2:
+        if self.chain_tokens(case, lab) < 2:
             raise UsageError(
                 f"{self.label}: a budget of {case.tokens} tokens leaves nothing for the chain "
                 f"beside a summary of {case.summary_tokens}; lower summary_tokens"
             )
 
     def remark(self, case: Case, lab: Lab) -> str | None:
-        tokens = self._tokens(case, lab)
+        tokens = self.chain_tokens(case, lab)
         if tokens == case.tokens - self._behind(case):
             return None
         return (
@@ -50,12 +50,12 @@ class Sequential(Method):
     def _behind(self, case: Case) -> int:
         return case.summary_tokens if self.summary else 0
 
-    def _tokens(self, case: Case, lab: Lab) -> int:
+    def chain_tokens(self, case: Case, lab: Lab) -> int:
         """What the chain may have, within budget and context."""
         return min(case.tokens - self._behind(case), lab.chain_room(case, self._behind(case)))
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
-        tokens = self._tokens(case, lab)
+        tokens = self.chain_tokens(case, lab)
         made = await lab.chain(case, tokens, self.forced, 0.0 if self.greedy else None)
         chain = made.segments[0]
         text, written = chain.text, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,8 @@ VALUES = ("likelihood", "confidence", "asked")
 class _Leaf:
     """A chain so far: its tokens without opening and closing ones, and what it seems worth."""
 
+    thought_id: int
+    """Which ``<think i>`` it began behind, and goes on behind: ids may choose routes."""
     body: tuple[int, ...] = ()
     text: str = ""
     log_likelihood: float = 0.0
@@ -45,6 +48,7 @@ class _Leaf:
     def after(self, path: Written) -> _Leaf:
         """The chain after one more step."""
         return _Leaf(
+            self.thought_id,
             path.token_ids[1:-1],
             path.text,
             self.log_likelihood + path.log_likelihood,
@@ -112,7 +116,7 @@ class Tree(Method):
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         branches = self._branches(case, lab)
-        kept = [_Leaf()]
+        kept = [_Leaf(i + 1) for i in range(branches)]
         tokens = in_a_row = read_again = 0
         keys: list[str] = []
         for level in range(self.depth):
@@ -124,16 +128,16 @@ class Tree(Method):
             if step < _LEAST_STEP:
                 break
             starts = [growing[i % len(growing)] for i in range(branches)]
-            made = await lab.grown(case, [leaf.body for leaf in starts], step + 1, level)
-            keys.append(made.key)
-            grown = [leaf.after(path) for leaf, path in zip(starts, made.segments, strict=True)]
+            paths, made = await self._grown(case, lab, starts, step + 1, level)
+            keys += made
+            grown = [leaf.after(path) for leaf, path in zip(starts, paths, strict=True)]
             if self.value == "asked":
                 judged = await asyncio.gather(*(self._asked(case, lab, leaf) for leaf in grown))
                 grown = [leaf for leaf, _ in judged]
                 tokens += sum(said.segments[0].tokens for _, said in judged)
                 in_a_row += max(said.segments[0].tokens for _, said in judged)
                 keys += [said.key for _, said in judged]
-            fresh = [path.tokens - length for path in made.segments]
+            fresh = [path.tokens - length for path in paths]
             tokens += sum(fresh)
             in_a_row += max(fresh)
             read_again += branches * length
@@ -152,6 +156,37 @@ class Tree(Method):
             "" if best.done else "out of tokens",
             tuple(keys),
         )
+
+    async def _grown(
+        self, case: Case, lab: Lab, starts: list[_Leaf], tokens: int, level: int
+    ) -> tuple[list[Written], list[str]]:
+        """One step of each branch. A request has each ``<think i>`` once, so branches of one chain
+        grow in several requests, side by side."""
+        places: list[list[int]] = []
+        seen = Counter[int]()
+        for at, leaf in enumerate(starts):
+            if seen[leaf.thought_id] == len(places):
+                places.append([])
+            places[seen[leaf.thought_id]].append(at)
+            seen[leaf.thought_id] += 1
+        made = await asyncio.gather(
+            *(
+                lab.grown(
+                    case,
+                    [starts[at].body for at in some],
+                    tokens,
+                    level + self.depth * i,
+                    [starts[at].thought_id for at in some],
+                )
+                for i, some in enumerate(places)
+            )
+        )
+        by_place = {
+            at: path
+            for some, one in zip(places, made, strict=True)
+            for at, path in zip(some, one.segments, strict=True)
+        }
+        return [by_place[at] for at in range(len(starts))], [one.key for one in made]
 
     def _worth(self, leaf: _Leaf) -> tuple[float, float]:
         if self.value == "confidence":

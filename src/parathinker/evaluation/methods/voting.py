@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from parathinker.data.schema import Question
 from parathinker.errors import UsageError
 from parathinker.evaluation.generations import CUT, STOP, Written, end_of_thinking
@@ -78,13 +80,16 @@ class Majority(Method):
 class Confidence(Majority):
     """Votes weighted by confidence, of the surest paths only (DeepConf, arXiv 2508.15260, offline).
 
-    A path's confidence is that of its least sure group of neighbouring tokens.
+    A path's confidence is that of its least sure group of neighbouring tokens. Of the paths that
+    come to an answer those vote whose confidence reaches the percentile ``100 - keep``,
+    interpolated between two of them as in DeepConf's code: of n that differ, ⌊(n - 1) · keep / 100⌋
+    + 1.
     """
 
     name: ClassVar[str] = "confidence"
     uses_confidences: ClassVar[bool] = True
     keep: float = 90.0
-    """Percent of the paths that vote, the surest; the paper's η, 90 or 10."""
+    """Percent of the paths that vote, the surest; the paper's η, 90 or 10. Of 8 paths 7 or 1."""
     group: int = 2048
     """Tokens of a group; a path with fewer is one group."""
 
@@ -97,9 +102,28 @@ class Confidence(Majority):
 
     def weighed(self, votes: list[Ballot]) -> list[Ballot]:
         sure = [lowest_group(vote.path.confidences, self.group) for vote in votes]
-        count = max(1, round(len(votes) * self.keep / 100))
-        kept = sorted(range(len(votes)), key=lambda i: (-sure[i], i))[:count]
-        return [dataclasses.replace(votes[i], weight=sure[i]) for i in sorted(kept)]
+        if not votes:
+            return []
+        least = np.percentile(sure, 100 - self.keep)
+        return [
+            dataclasses.replace(vote, weight=weight)
+            for vote, weight in zip(votes, sure, strict=True)
+            if weight >= least
+        ]
+
+
+@dataclass(frozen=True)
+class Likeliest(Majority):
+    """The answer of the path that the model itself finds likeliest: by the mean log-probability of
+    its tokens at temperature 1, whatever it was sampled at. Paths that tie share the question.
+    """
+
+    name: ClassVar[str] = "likeliest"
+    uses_confidences: ClassVar[bool] = True
+
+    def weighed(self, votes: list[Ballot]) -> list[Ballot]:
+        sure = [statistics.fmean(vote.path.logprobs or (-math.inf,)) for vote in votes]
+        return [vote for vote, one in zip(votes, sure, strict=True) if one == max(sure)]
 
 
 @dataclass(frozen=True)

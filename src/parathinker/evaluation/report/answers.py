@@ -131,8 +131,7 @@ def answers_of(
             taken.append((key, item))
         watch("answers", len(by_place), len(by_place))
     in_order = sorted(taken, key=lambda one: (one[0][1], one[0][2], one[0][0]))
-    methods = list(dict.fromkeys(name for one in finding.standings for name in one.methods))
-    return Reader(methods, [item for _, item in in_order], there)
+    return Reader(finding.methods, [item for _, item in in_order], there)
 
 
 class Judge:

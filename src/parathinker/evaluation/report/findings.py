@@ -55,9 +55,10 @@ class Standing:
         )
 
     @property
-    def references(self) -> list[str]:
+    def references(self) -> str:
         """What methods are compared with."""
-        return list(dict.fromkeys(one.reference for one in self.paired))
+        names = list(dict.fromkeys(one.reference for one in self.paired))
+        return f"{', '.join(names[:-1])} and {names[-1]}" if names[1:] else "".join(names)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class Finding:
     made: Sequence[Mapping[str, str]]
     """One for each time that the run was begun or gone on with: when, and on what."""
     scorer: str
+    unscored: Mapping[str, int]
+    """How many texts could not be scored, by what happened."""
+
+    @property
+    def methods(self) -> list[str]:
+        """On any benchmark, in the run's order."""
+        return list(dict.fromkeys(name for one in self.standings for name in one.methods))
+
+    @property
+    def widest(self) -> int:
+        """The largest P."""
+        return max(width for one in self.standings for width in one.widths)
 
     @property
     def seeds(self) -> str:
@@ -95,6 +108,7 @@ class Finding:
             "rows": [dataclasses.asdict(row) for one in self.standings for row in one.rows],
             "paired": [dataclasses.asdict(pair) for one in self.standings for pair in one.paired],
             "scorer": self.scorer,
+            "unscored": self.unscored,
             "made": self.made,
         }
         plain: dict[str, Any] = without_nan(found)
@@ -143,6 +157,7 @@ def find(store: RunStore, name: str, slug: str) -> Finding:
         settings,
         [_circumstances(one) for one in times],
         str(store.fact("scorer") or "unknown"),
+        results.unscored,
     )
 
 

@@ -45,6 +45,11 @@ def kept(row: Row) -> str:
     return f"{sign} {row.most_tokens:,} of {row.budget:,}"
 
 
+def unscored(notes: Mapping[str, int]) -> str:
+    """How many texts could not be scored, and why."""
+    return ", ".join(f"{number:,} {note}" for note, number in notes.items()) or "none"
+
+
 def setting(value: Any) -> str:
     """A setting's value for people."""
     if value is None:
@@ -72,6 +77,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "plus_minus": plus_minus,
     "p_value": p_value,
     "kept": kept,
+    "unscored": unscored,
     "setting": setting,
     "markdown": markdown,
 }
