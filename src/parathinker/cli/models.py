@@ -49,7 +49,7 @@ def list_models(context: typer.Context, as_json: Annotated[bool, JSON_OPTION] = 
         return
     table = Table()
     for column in ("name", "architecture", "parameters", "P_max", "on disk", "task"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for facts in found:
         table.add_row(
             facts.name,

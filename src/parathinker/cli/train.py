@@ -109,17 +109,15 @@ def train(
 
 
 def quiet_transformers() -> None:
-    """Its reports name thought embeddings as unexpected tensors before they are attached."""
+    """The same, where training is installed."""
     from importlib.util import find_spec
 
     from parathinker.errors import MissingExtraError
+    from parathinker.modeling.gguf import transformers_quietly
 
     if any(find_spec(name) is None for name in ("accelerate", "peft", "transformers", "yaml")):
         raise MissingExtraError("training", "train")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers_quietly()
 
 
 def _progress(console: Console) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parathinker.modeling.folders import EMBEDDED, embedded_models
+from parathinker.modeling.gguf import PACKAGES, package_licence
 
 _CONDITIONS = ("budget", "summary_tokens", "samples", "temperature", "top_p", "seed")
 """Settings of an evaluation that a card names."""
@@ -37,6 +38,8 @@ def base_licence(base: str) -> str | None:
     """
     from huggingface_hub import ModelCard
 
+    if base in PACKAGES:
+        return package_licence(PACKAGES[base])
     folder = EMBEDDED / base if base in embedded_models() else Path(base)
     try:
         if folder.is_dir():

@@ -27,6 +27,7 @@ from parathinker.modeling.adapter_base import BASE_FILE, is_adapter, read_base
 from parathinker.modeling.card import CardFacts, base_licence, model_card
 from parathinker.modeling.config import DecoderConfig, read_json_object
 from parathinker.modeling.folders import EXAMPLES, resolve_model
+from parathinker.modeling.gguf import transformers_quietly
 from parathinker.modeling.made_once import cache_folder, made_once
 from parathinker.modeling.masks import additive_mask
 from parathinker.modeling.prepare import check_target
@@ -170,6 +171,7 @@ def merged_folder(adapter: Path) -> Path:
     kept = cache_folder() / f"{adapter.resolve().name}-{digest.hexdigest()[:16]}"
 
     def make(folder: Path) -> None:
+        transformers_quietly()
         export_model(adapter, folder)
         if (adapter / EXAMPLES).is_file():
             shutil.copy(adapter / EXAMPLES, folder)

@@ -30,6 +30,14 @@ def packaged_model(name: str) -> Path:
     return made_once(cache_folder() / name, make)
 
 
+def transformers_quietly() -> None:
+    """Its reports name thought embeddings as unexpected tensors before they are attached."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
 def read_gguf(file: Path) -> tuple[Any, Any]:
     """A GGUF file's model in float32, as transformers has it, and its tokenizer.
 
@@ -44,6 +52,7 @@ def read_gguf(file: Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError("reading a GGUF file", "smollm2") from error
     where, what = file.parent, file.name
+    transformers_quietly()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             where, gguf_file=what, dtype=torch.float32
@@ -65,6 +74,16 @@ def is_installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def package_licence(package: str) -> str | None:
+    """The licence that an installed package's metadata name, as the hub writes it."""
+    try:
+        named = importlib.metadata.metadata(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    licence = named.get("License-Expression") or named.get("License")
+    return licence.lower().replace(" ", "-") if licence else None
 
 
 def _carried_by(package: str) -> Path:
