@@ -138,7 +138,7 @@ def first_token(model: ParaThinker, total: int, rounds: int) -> dict[str, Any]:
 
 def _one_token(model: ParaThinker, tokens: Sequence[int]) -> float:
     """Seconds until a flat text's first token; nothing of it is in memory."""
-    from parathinker.backends.vllm.streams import Ask, Stream
+    from parathinker.backends.vllm.streams import Ask, Stream, stop_streams
 
     model.forget_prefixes()
 
@@ -147,7 +147,7 @@ def _one_token(model: ParaThinker, tokens: Sequence[int]) -> float:
         stream = Stream(llm, Ask(f"flat-{began}", tokens, 1))
         await stream.next()
         taken = time.perf_counter() - began
-        await stream.stop()
+        await stop_streams([stream])
         return taken
 
     return model._engine.ask(ask)  # type: ignore[attr-defined]

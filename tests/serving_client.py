@@ -85,11 +85,13 @@ class ServerProcess:
     def __init__(self, *options: object, **environment: str) -> None:
         self.started = time.monotonic()
         command = [sys.executable, "-m", "parathinker", "serve", "--port", "0"]
+        threads = [] if "vllm" in options else ["--threads", "1"]
         self.process = subprocess.Popen(
-            [*command, "--threads", "1", *map(str, options)],
+            [*command, *threads, *map(str, options)],
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
             text=True,
+            start_new_session=True,  # a signal to its group is not for ours
         )
         self.log: list[Json] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -125,6 +127,10 @@ class ServerProcess:
         self.process.send_signal(number)
         return self.process.wait(60)
 
+    def ctrl_c(self) -> None:
+        """As a terminal sends it: to this process and to all that it started."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Whatever became of it, it is over."""
         self.process.kill()
@@ -132,11 +138,11 @@ class ServerProcess:
 
 
 @contextmanager
-def running(*options: object, **environment: str) -> Iterator[ServerProcess]:
+def running(*options: object, ready_s: float = 60, **environment: str) -> Iterator[ServerProcess]:
     """A server that is ready, and is gone when the block ends."""
     server = ServerProcess(*options, **environment)
     try:
-        server.wait_for("ready")
+        server.wait_for("ready", ready_s)
         yield server
     finally:
         server.kill()

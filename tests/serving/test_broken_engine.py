@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from parathinker import EngineError
-from parathinker.backends.vllm.engine import Limits, VLLMEngine
+from parathinker.backends.vllm.engine import VLLMEngine
+from parathinker.backends.vllm.limits import Limits
 from parathinker.modeling.folders import resolve_model
 from parathinker.serving.backend import describe
 from parathinker.serving.host import Host
@@ -75,7 +76,7 @@ def test_vllm_is_not_alive_without_its_processes() -> None:
             pass
 
     llm = LLM()
-    engine = VLLMEngine(lambda _: llm, lambda _: Limits(64, 9, 16, 1, 1), None, frozenset())
+    engine = VLLMEngine(lambda _: llm, lambda _: Limits(64, 9, 16, 1, 1, 4), None, frozenset())
     assert engine.alive
     llm.errored = True
     assert not engine.alive

@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from vllm_models import QUESTIONS, TOLERANCE, bytes_in_use, difference, tokens
+from vllm_models import (
+    QUESTIONS,
+    TOLERANCE,
+    bytes_in_use,
+    difference,
+    holdings,
+    left_behind,
+    tokens,
+)
 
 from parathinker import CapacityError, ParaThinker, PathToken, ThinkingParams, UsageError
 from parathinker.answer import Done, SummaryToken
+from parathinker.backends.vllm.environment import RUNNER
 
+# One question may take half of it.
+LITTLE = {"num_gpu_blocks_override": 36, "max_model_len": 1000}
 SHORT = {"temperature": 1.0, "max_path_tokens": 40, "max_summary_tokens": 10}
 
 
@@ -44,7 +56,7 @@ def check_all(model, native, folder, count):
     for i, answer in enumerate(answers[count:]):
         plain = ThinkingParams(paths=1, seed=1, temperature=1.0, max_path_tokens=60)
         assert tokens(answer) == tokens(native(folder).complete(f"Once {i}", plain))
-    assert bytes_in_use(model) == 0
+    assert left_behind(model) == {}
 
 
 def test_groups_and_plain_requests_share_the_engine(start, native, folder):
@@ -58,13 +70,6 @@ def test_a_prompt_may_be_read_in_pieces(start, native, folder):
     answer = model.think(question, params)
     assert difference(folder, answer) <= TOLERANCE
     check_all(model, native, folder, 5)
-
-
-def test_little_memory_makes_questions_wait_and_changes_no_answer(start, native, folder):
-    # One question may take half of it; paths and summaries are sent back, groups moved to the host.
-    model = start(folder, num_gpu_blocks_override=36, max_model_len=1000)
-    check_all(model, native, folder, 9)
-    assert model.load().preemptions > 0
 
 
 def test_tokens_stream_while_others_are_written(start, folder):
@@ -92,7 +97,7 @@ def test_a_stream_that_is_closed_frees_its_memory(start, folder):
     for _ in range(12):
         next(stream)
     stream.close()
-    assert bytes_in_use(model) == 0
+    assert left_behind(model) == {}
 
 
 async def leave_at_random(model, times, rng):
@@ -119,17 +124,97 @@ async def leave_at_random(model, times, rng):
 def test_whoever_leaves_at_any_moment_takes_no_memory_along(start, native, folder, times):
     model = start(folder)
     asyncio.run(leave_at_random(model, times, random.Random(times)))
-    assert bytes_in_use(model) == 0
+    assert left_behind(model) == {}
     question, params = groups(4)[3]
     answer = model.think(question, params)
     assert tokens(answer) == tokens(native(folder).think(question, params))
     assert difference(folder, answer) <= TOLERANCE
 
 
+def test_little_memory_makes_questions_wait_and_changes_no_answer(start, native, folder):
+    # Paths and summaries are sent back, groups moved to the host and fetched again.
+    model = start(folder, **LITTLE)
+    check_all(model, native, folder, 9)
+    assert model.load().preemptions > 0
+    assert holdings(model)["spills"] > 0
+    assert holdings(model)["loads"] > 0
+
+
+def test_who_leaves_while_memory_is_full_takes_none_along(start, native, folder):
+    model = start(folder, **LITTLE)
+    asyncio.run(leave_at_random(model, 25, random.Random(7)))
+    assert left_behind(model) == {}
+    question, params = groups(4)[3]
+    assert tokens(model.think(question, params)) == tokens(native(folder).think(question, params))
+
+
+def test_while_memory_is_full_questions_end_in_the_order_in_which_they_came(start, folder):
+    model, order = start(folder, **LITTLE), []
+    # All of one length, so that nobody is done early by itself.
+    params = ThinkingParams(
+        paths=4, termination="last-finish", seed=1, temperature=1.0, min_path_tokens=60,
+        max_path_tokens=60, min_summary_tokens=20, max_summary_tokens=20,
+    )  # fmt: skip
+
+    async def ask(number):
+        await model.athink(f"Why? {number}", params)
+        order.append(number)
+
+    async def ask_all():
+        await asyncio.gather(*map(ask, range(6)))
+
+    asyncio.run(ask_all())
+    # Two that end in the same step may be heard of in either order.
+    assert all(abs(place - number) <= 1 for place, number in enumerate(order)), order
+
+
+def test_a_question_that_can_never_fit_is_refused_at_once(start, folder):
+    model = start(folder, **LITTLE)
+    with pytest.raises(CapacityError, match="max_model_len"):
+        model.think("Why?", ThinkingParams(paths=16, max_path_tokens=100))
+
+
+def test_questions_come_in_when_all_of_their_paths_can_be_written(start, native, folder):
+    model = start(folder, max_num_seqs=8)
+    check_all(model, native, folder, 9)
+    with pytest.raises(CapacityError, match="max_num_seqs"):
+        model.think("Why?", ThinkingParams(paths=9, **SHORT))
+    # Paths that are given need none.
+    given = [[[41 + i] for i in range(9)]]
+    params = ThinkingParams(temperature=0.0, max_summary_tokens=4)
+    answers = [m.summarize(["Why?"], given, params)[0] for m in (model, native(folder))]
+    assert tokens(answers[0]) == tokens(answers[1])
+
+
+def test_who_leaves_does_not_wait_for_those_who_stay(start, folder):
+    model, ended = start(folder, max_num_seqs=8), []
+    params = ThinkingParams(
+        paths=8, termination="last-finish", seed=1, temperature=1.0, min_path_tokens=200,
+        max_path_tokens=200, max_summary_tokens=4,
+    )  # fmt: skip
+
+    async def run():
+        stream = model.astream("Why?", params)
+        async for _ in stream:
+            break
+        others = [asyncio.ensure_future(model.athink(f"{i}", params)) for i in range(2)]
+        for other in others:
+            other.add_done_callback(ended.append)
+        await asyncio.sleep(0)
+        await stream.aclose()
+        assert not ended
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(run())
+    assert left_behind(model) == {}
+
+
 def test_what_was_abandoned_is_forgotten_after_a_while(start, folder):
     """An asker that dies without a word: its paths' blocks come back by themselves."""
     from parathinker.backends.vllm.orders import Order
-    from parathinker.backends.vllm.streams import Ask, Stream
+    from parathinker.backends.vllm.streams import Ask, Stream, stop_streams
 
     model = start(folder, abandoned_s=1.0)
     engine = model._engine
@@ -138,29 +223,32 @@ def test_what_was_abandoned_is_forgotten_after_a_while(start, folder):
         ask = Ask("lonely", list(range(40, 110)), 1, Order("lonely", keep="1.1"))
         stream = Stream(llm, ask)
         await stream.next()
-        await stream.stop()
+        await stop_streams([stream])
 
     engine.ask(abandon)
     assert bytes_in_use(model) > 0
     time.sleep(1.2)
-    assert bytes_in_use(model) == 0
+    assert left_behind(model) == {}
 
 
 def test_who_comes_back_too_late_gets_an_error_and_no_wrong_answer(start, folder):
     from parathinker.backends.vllm.layout import Piece
     from parathinker.backends.vllm.orders import Order
-    from parathinker.backends.vllm.streams import Ask, Stream
+    from parathinker.backends.vllm.streams import Ask, Stream, release
     from parathinker.errors import EngineError
 
     model = start(folder)
 
     async def too_late(llm):
         order = Order("gone", pieces=(Piece("1.1", 0, 40),))
-        return await Stream(llm, Ask("late", list(range(40, 90)), 5, order)).next()
+        try:
+            await Stream(llm, Ask("late", list(range(40, 90)), 5, order)).next()
+        finally:
+            await release(llm, "late-end", "gone", None)
 
     with pytest.raises(EngineError, match="gave up"):
         model._engine.ask(too_late)
-    assert bytes_in_use(model) == 0
+    assert left_behind(model) == {}
 
 
 def test_prompts_are_found_in_memory_again(start, folder):
@@ -181,6 +269,19 @@ def test_prompts_are_found_in_memory_again(start, folder):
         ({"kv_transfer_config": {}}, "kv_transfer_config"),
         ({"enable_prefix_caching": False}, "enable_prefix_caching"),
         ({"kv_cache_dtype": "fp8"}, "kv_cache_dtype"),
+        ({"decode_context_parallel_size": 2}, "decode_context_parallel_size"),
+        ({"prefill_context_parallel_size": 2}, "prefill_context_parallel_size"),
+        ({"pipeline_parallel_size": 2}, "pipeline_parallel_size"),
+        ({"enable_lora": True}, "enable_lora"),
+        ({"kv_events_config": {"enable_kv_cache_events": True}}, "kv_events_config"),
+        ({"kv_offloading_size": 1.0}, "kv_offloading_size"),
+        ({"scheduler_cls": "mine.Scheduler"}, "scheduler_cls"),
+        ({"scheduling_policy": "fcfs"}, "scheduling_policy"),
+        ({"watermark_config": {}}, "watermark_config"),
+        ({"data_parallel_rank": 0}, "data_parallel_rank"),
+        ({"data_parallel_start_rank": 0}, "data_parallel_start_rank"),
+        ({"data_parallel_external_lb": True}, "data_parallel_external_lb"),
+        ({"data_parallel_hybrid_lb": True}, "data_parallel_hybrid_lb"),
         ({"no_such_argument": 1}, "no_such_argument"),
         ({"weights": "int8"}, "weights"),
         ({"device": "cuda"}, "device"),
@@ -192,6 +293,22 @@ def test_what_would_go_wrong_is_refused_by_name(needs_vllm, folder, wish, name):
         ParaThinker.from_pretrained(folder, backend="vllm", **wish)
 
 
+@pytest.mark.parametrize("version", ["0.29.9", "0.33.0", "0.33.0rc1", "1.0", "dev"])
+def test_a_vllm_that_was_not_tested_is_refused(needs_vllm, folder, monkeypatch, version):
+    monkeypatch.setattr("vllm.__version__", version)
+    with pytest.raises(UsageError, match=f"vLLM {version} is not supported"):
+        ParaThinker.from_pretrained(folder, backend="vllm")
+
+
+def test_where_triton_works_vllm_takes_our_sampler_all_the_same(start, folder, monkeypatch):
+    # As on GPUs: there vLLM takes its second model runner unless it is told not to.
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)
+    settings = start(folder)._engine._llm.vllm_config
+    assert not settings.use_v2_model_runner
+    monkeypatch.delenv(RUNNER)
+    assert settings.use_v2_model_runner
+
+
 def test_what_vllm_cannot_do_is_refused_by_name(start, folder):
     model = start(folder)
     first = model.think("Why?", ThinkingParams(paths=1, **SHORT))
@@ -201,14 +318,9 @@ def test_what_vllm_cannot_do_is_refused_by_name(start, folder):
         model.summarize(["Why?"], [[[41], [42]]], layout="chain")
 
 
-def test_a_question_that_can_never_fit_is_refused_at_once(start, folder):
-    model = start(folder, num_gpu_blocks_override=36, max_model_len=1000)
-    with pytest.raises(CapacityError, match="max_model_len"):
-        model.think("Why?", ThinkingParams(paths=16, max_path_tokens=100))
-
-
 def test_a_self_test_that_fails_names_the_difference(start, folder, monkeypatch):
     from parathinker.backends.vllm import selftest
+    from parathinker.backends.vllm.sampling_params import RowParams
     from parathinker.errors import EngineError
     from parathinker.modeling.config import DecoderConfig
     from parathinker.prompt import PromptCodec
@@ -220,12 +332,28 @@ def test_a_self_test_that_fails_names_the_difference(start, folder, monkeypatch)
     monkeypatch.setattr(selftest, "words", lambda tokens, _: (np.arange(len(tokens)), 0))
     with pytest.raises(EngineError, match="answers wrongly"):
         selftest.run_self_test(model._engine, codec, config)
+    monkeypatch.undo()
+    # What our sampler should do is not said, so vLLM chooses by itself.
+    monkeypatch.setattr(RowParams, "to_args", lambda self: {})
+    with pytest.raises(EngineError, match="without our sampler"):
+        selftest.run_self_test(model._engine, codec, config)
 
 
 def test_a_closed_engine_says_so(needs_vllm, folder, start):
     from parathinker.errors import EngineError
 
     model = start(folder, max_num_seqs=31)
-    model.close()
+    params = ThinkingParams(paths=1, **SHORT)
+    asked = model._prepare("Why?", params, None).request
+
+    class ClosesWhileItIsRead(tuple):
+        def __iter__(self):
+            model.close()
+            return super().__iter__()
+
+    # It passed every check when the engine closed: it must not wait for ever.
+    prompt = ClosesWhileItIsRead(asked.prompt)
     with pytest.raises(EngineError, match="closed"):
-        model.think("Why?", ThinkingParams(paths=1, **SHORT))
+        model._engine.submit(replace(asked, prompt=prompt), None)
+    with pytest.raises(EngineError, match="closed"):
+        model.think("Why?", params)

@@ -39,3 +39,18 @@ def bytes_in_use(model: ParaThinker) -> int:
     # vLLM tells of its memory with each step, and gives some of it back a step late.
     model.complete("x", ThinkingParams(paths=1, max_path_tokens=4, min_path_tokens=4))
     return model.load().kv.in_use
+
+
+def holdings(model: ParaThinker) -> dict[str, int]:
+    """What the connector says that it holds, and has moved so far."""
+    (found,) = model._engine._meter.holdings.values()
+    return found
+
+
+def left_behind(model: ParaThinker) -> dict[str, int]:
+    """Whatever is held, anywhere, while nobody asks for anything."""
+    found = {"bytes": bytes_in_use(model)}
+    moved = ("spills", "loads")
+    found |= {name: count for name, count in holdings(model).items() if name not in moved}
+    assert len(found) == 6
+    return {name: count for name, count in found.items() if count}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import socket
 import sys
@@ -97,6 +98,8 @@ def serve(settings: ServeSettings, listening: Callable[[str], None]) -> None:
         raise host.failure
     log.info("stopped")
     if host.is_loading:
+        for child in multiprocessing.active_children():
+            child.kill()  # vLLM's, which would outlive us
         # The interpreter cannot end while another thread is inside PyTorch's own code.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,8 +9,10 @@ from typing import Any
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorMetadata,
+    KVConnectorRole,
     SupportsHMA,
 )
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorStats
 from vllm.v1.request import RequestStatus
 
 from parathinker.backends.vllm.copies import Copier
@@ -28,6 +30,23 @@ class StepMetadata(KVConnectorMetadata):  # type: ignore[misc]  # vLLM ships no 
     orders: StepOrders = field(default_factory=StepOrders)
 
 
+class Holdings(KVConnectorStats):  # type: ignore[misc]
+    """What scheduler and workers hold beside vLLM's own, and have moved so far; for the meter."""
+
+    def reset(self) -> None:
+        self.data.clear()
+
+    def aggregate(self, other: KVConnectorStats) -> Holdings:
+        # Workers all say the same, and the scheduler something else.
+        return Holdings({**self.data, **other.data})
+
+    def reduce(self) -> dict[str, int]:
+        return self.data  # type: ignore[no-any-return]
+
+    def is_empty(self) -> bool:
+        return not self.data
+
+
 class ParaThinkerConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     """One in the scheduler's process, one in each worker's."""
 
@@ -42,6 +61,14 @@ class ParaThinkerConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[mis
             float(settings.get("abandoned_s", ABANDONED_S)),
         )
         self._copier = Copier()
+        self._in_scheduler = role is KVConnectorRole.SCHEDULER
+
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> Holdings:
+        return Holdings(data or {})
+
+    def get_kv_connector_stats(self) -> Holdings:
+        return Holdings(self._sharing.held() if self._in_scheduler else self._copier.held())
 
     # -- in the scheduler's process -------------------------------------------------------------
 

@@ -17,6 +17,7 @@ class Copier:
     def __init__(self) -> None:
         self._layers: list[Tensor] = []
         self._host: dict[int, list[Tensor]] = {}
+        self._spills = self._loads = 0
 
     def register(self, caches_BKTW: dict[str, Tensor], block_tokens: int) -> None:
         """Take over the layers' KV caches.
@@ -33,6 +34,10 @@ class Copier:
                 )
         self._layers = list(caches_BKTW.values())
 
+    def held(self) -> dict[str, int]:
+        """Sequences in host memory now, and how many went there and were read there so far."""
+        return {"on_host": len(self._host), "spills": self._spills, "loads": self._loads}
+
     def carry_out(self, orders: StepOrders) -> None:
         """Do what a step asks for."""
         if not self._layers:
@@ -41,6 +46,7 @@ class Copier:
         for number, blocks in orders.spills:
             index = torch.tensor(blocks, device=device)
             self._host[number] = [layer.index_select(0, index).cpu() for layer in self._layers]
+            self._spills += 1
         if len(orders.copy_to_C):
             from_C, to_C = _on(device, orders.copy_from_C), _on(device, orders.copy_to_C)
             for layer in self._layers:
@@ -49,6 +55,7 @@ class Copier:
             from_C, to_C = _on(device, slots), _on(device, targets)
             for stored, layer in zip(self._host[number], self._layers, strict=True):
                 copy_tokens(stored.to(device), layer, from_C, to_C)
+            self._loads += 1
         for number in orders.drops:
             self._host.pop(number, None)
 

@@ -3,19 +3,21 @@
 What happens to paths and summary, which of them ends when and how, is decided where the native
 engine decides it, in ``engine/running.py``: it gets one token for each growing segment at a time,
 whatever vLLM has written beyond. A path's last token, forced or not, has no keys and values when
-it ends; a request of one token computes them. Then the summary's request is put together from all
-paths'.
+it ends; a request of one token computes them while others still grow. Then the summary's request is
+put together from all paths'.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from parathinker.backends.vllm.layout import Piece
 from parathinker.backends.vllm.orders import Order
 from parathinker.backends.vllm.sampling_params import RowParams
-from parathinker.backends.vllm.streams import Ask, Stream
+from parathinker.backends.vllm.seats import Taken
+from parathinker.backends.vllm.streams import Ask, Stream, release, stop_streams
 from parathinker.engine.choice import Choice
 from parathinker.engine.protocol import Sink
 from parathinker.engine.request import Penalties
@@ -35,6 +37,7 @@ class Course:
 
     Args:
         name: unique in the engine.
+        number: the questions' order; vLLM serves the older ones first.
         rank: which of several data-parallel engines all of its requests go to.
     """
 
@@ -45,10 +48,11 @@ class Course:
         control: ControlTokens | None,
         banned: frozenset[int],
         name: str,
+        number: int,
         rank: int | None,
     ) -> None:
         self._llm, self._running, self._control = llm, running, control
-        self._name, self._rank = name, rank
+        self._name, self._number, self._rank = name, number, rank
         self._choice = Choice(running.request, control, banned)
         self._streams: dict[int, Stream] = {}
         self._asked = 0
@@ -61,7 +65,7 @@ class Course:
         self.begun = False
         """Whether the first token came."""
 
-    async def run(self, sink: Sink) -> None:
+    async def run(self, sink: Sink, seats: Taken) -> None:
         """Think; the sink hears of every step, but not of the end.
 
         Raises:
@@ -69,16 +73,18 @@ class Course:
         """
         try:
             while not self._running.done:
-                await self._step(sink)
+                await self._step(sink, seats)
         finally:
             # Whoever cancels finds the memory free: this part is not cancelled.
             await asyncio.shield(asyncio.ensure_future(self._leave()))
 
-    async def _step(self, sink: Sink) -> None:
+    async def _step(self, sink: Sink, seats: Taken) -> None:
         running = self._running
         growing = running.growing
         if growing[0].kind is Kind.SUMMARY and not running.request.plain:
             await self._close_paths()
+            if len(running.rounds) == running.request.rounds:
+                seats.keep(1)
         for segment in growing:
             if segment.index not in self._streams and not segment.ending:
                 self._streams[segment.index] = self._grow(segment)
@@ -100,8 +106,10 @@ class Course:
                 stream = self._streams[segment.index]
                 if not stream.exhausted:
                     continue
-            ending.append(self._end_stream(segment, length + as_chosen))
-        await asyncio.gather(*ending)
+            ending.append(segment)
+            if segment.index in self._streams:
+                self._same[segment.index] = len(self._context(segment)) + length + as_chosen
+        await self._end_streams(ending)
 
     async def _next(self, segment: LiveSegment) -> Sampled:
         if segment.ending:
@@ -111,27 +119,20 @@ class Course:
             raise EngineError("vLLM ended a request before its time")
         return token
 
-    async def _end_stream(self, segment: LiveSegment, tokens: int) -> None:
-        """A segment ends, or goes on otherwise than its stream.
-
-        ``tokens``: how many of the segment's tokens the stream agrees with.
-        """
-        stream = self._streams.get(segment.index)
-        if stream is not None:
-            await stream.stop()
-            del self._streams[segment.index]
-            self._same[segment.index] = len(self._context(segment)) + tokens
+    async def _end_streams(self, segments: Sequence[LiveSegment]) -> None:
+        """Segments end, or go on otherwise than their streams."""
+        ending = [self._streams[s.index] for s in segments if s.index in self._streams]
+        await stop_streams(ending)
+        for segment in segments:
+            self._streams.pop(segment.index, None)
+            if segment.kind is Kind.PATH and segment.finish_reason is not None:
+                self._streams[segment.index] = self._close(segment)
 
     async def _leave(self) -> None:
         streams, self._streams = list(self._streams.values()), {}
-        await asyncio.gather(*(stream.stop() for stream in streams))
+        await stop_streams(streams)
         if not (self._running.done or self._running.request.plain):
-            order = Order(self._name, release=True)
-            release = Stream(self._llm, Ask(f"{self._name}-end", [0], 1, order, rank=self._rank))
-            try:
-                await release.next()
-            finally:
-                await release.stop()
+            await release(self._llm, f"{self._name}-end", self._name, self._rank)
 
     # -- vLLM's requests ------------------------------------------------------------------------
 
@@ -180,12 +181,17 @@ class Course:
             return
         paths = self._running.rounds[-1].paths
         for path in paths:
-            tokens = [*self._context(path), *path.token_ids]
-            self._streams[path.index] = self._ask(path, tokens, 1)
-        await asyncio.gather(*(self._streams[path.index].next() for path in paths))
+            if path.index not in self._streams:  # it was given
+                self._streams[path.index] = self._close(path)
+        closing = [self._streams[path.index] for path in paths]
+        await asyncio.gather(*(stream.next() for stream in closing))
+        await stop_streams(closing)
         for path in paths:
-            await self._streams[path.index].stop()
             del self._streams[path.index]
+
+    def _close(self, path: LiveSegment) -> Stream:
+        """Ask vLLM for keys and values of all that a complete path says."""
+        return self._ask(path, [*self._context(path), *path.token_ids], 1)
 
     def _ask(
         self, segment: LiveSegment, tokens: list[int], max_tokens: int, **options: Any
@@ -202,7 +208,13 @@ class Course:
                 last=segment.kind is Kind.SUMMARY and segment.round == self._running.request.rounds,
             )
         ask = Ask(
-            f"{self._name}-{self._asked}", tokens, max_tokens, order, rank=self._rank, **options
+            f"{self._name}-{self._asked}",
+            tokens,
+            max_tokens,
+            order,
+            rank=self._rank,
+            priority=self._number,
+            **options,
         )
         stream = Stream(self._llm, ask)
         if not self.begun:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import atexit
 import itertools
+import multiprocessing
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from parathinker.backends.vllm.course import Course
+from parathinker.backends.vllm.environment import interrupts_kept_from_children
+from parathinker.backends.vllm.limits import Limits
 from parathinker.backends.vllm.meter import Meter
+from parathinker.backends.vllm.seats import Seats
 from parathinker.engine.protocol import EngineLoad, Sink
 from parathinker.engine.request import EngineRequest
 from parathinker.engine.running import RunningRequest
-from parathinker.errors import CapacityError, EngineError, ParaThinkerError, UsageError
-from parathinker.graph import Layout
+from parathinker.errors import EngineError, ParaThinkerError
 from parathinker.tokens import ControlTokens
 
 _T = TypeVar("_T")
@@ -33,19 +37,6 @@ def _end_engines() -> None:
         engine.close()
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What vLLM can hold, known once it has started."""
-
-    context: int
-    """Tokens of one sequence: of prompt, paths and summary together."""
-    blocks: int
-    block_tokens: int
-    bytes_per_token: int
-    ranks: int
-    """Data-parallel engines; a question stays on one."""
-
-
 @dataclass(eq=False)
 class Job:
     """A question under way."""
@@ -53,6 +44,8 @@ class Job:
     course: Course
     running: RunningRequest
     sink: Sink
+    seats: Seats
+    """Of the engine that it stays on."""
     task: asyncio.Task[None] | None = None
 
 
@@ -80,7 +73,9 @@ class VLLMEngine:
         self._jobs: set[Job] = set()
         self._numbers = itertools.count()
         self._name = uuid.uuid4().hex[:8]
-        self._closed = False
+        self._lock = threading.Lock()
+        """Held while something is handed to the event loop: what is goes before its end."""
+        self._closed = self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="parathinker-vllm", daemon=True
@@ -88,39 +83,27 @@ class VLLMEngine:
         self._thread.start()
 
         async def begin() -> tuple[Any, Limits]:
-            llm = start(self._meter)
+            with interrupts_kept_from_children():
+                llm = start(self._meter)
             return llm, limits(llm)
 
+        others = multiprocessing.active_children()
         try:
             self._llm: Any
             self._llm, self.limits = self._ask(begin())
         except BaseException:
+            # Who is interrupted need not wait until vLLM has started; its workers end with them.
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.kill()
             self._stop_loop()
             raise
+        self._seats = [Seats(self.limits.seats) for _ in range(self.limits.ranks)]
         _engines.add(self)
 
     def check(self, request: EngineRequest) -> None:
         """As :meth:`ThinkingEngine.check`."""
-        if request.history:
-            raise UsageError(
-                "after is not supported by the vLLM backend; ask with the conversation's messages, "
-                "or use the native engine"
-            )
-        if request.layout is not Layout.PARALLEL:
-            raise UsageError(
-                f"layout {request.layout.value!r} is not supported by the vLLM backend; it has "
-                "'parallel' only"
-            )
-        tokens, limits = tokens_needed(request), self.limits
-        # One block of vLLM's is never given out.
-        room = min(limits.context, (limits.blocks // limits.ranks - 1) * limits.block_tokens)
-        if tokens > room:
-            raise CapacityError(
-                f"this request may need {tokens} tokens ({len(request.thought_ids) or 1} paths of "
-                f"up to {request.path.max_tokens}, a prompt of {len(request.prompt)}), and vLLM "
-                f"holds {room} of one question; ask for fewer paths or a smaller max_path_tokens, "
-                "or give it more with max_model_len and gpu_memory_utilization"
-            )
+        self.limits.check(request)
 
     @property
     def alive(self) -> bool:
@@ -130,32 +113,32 @@ class VLLMEngine:
     def submit(self, request: EngineRequest, sink: Sink) -> Job:
         """As :meth:`ThinkingEngine.submit`."""
         self.check(request)
-        if self._closed:
-            raise EngineError("this engine is closed")
-        if not self.alive:
-            raise EngineError("this engine is closed: vLLM broke down")
         running = RunningRequest(request, self._control, self._banned)
-        number = next(self._numbers)
-        ranks = self.limits.ranks
-        course = Course(
-            self._llm,
-            running,
-            self._control,
-            self._banned,
-            f"{self._name}-{number}",
-            number % ranks if ranks > 1 else None,
-        )
-        job = Job(course, running, sink)
-        self._loop.call_soon_threadsafe(self._begin, job)
+        with self._lock:
+            if self._closed:
+                raise EngineError("this engine is closed")
+            if not self.alive:
+                raise EngineError("this engine is closed: vLLM broke down")
+            number, ranks = next(self._numbers), self.limits.ranks
+            course = Course(
+                self._llm,
+                running,
+                self._control,
+                self._banned,
+                f"{self._name}-{number}",
+                number,
+                number % ranks if ranks > 1 else None,
+            )
+            job = Job(course, running, sink, self._seats[number % ranks])
+            self._loop.call_soon_threadsafe(self._begin, job)
         return job
 
     def cancel(self, job: Job) -> None:
-        """As :meth:`ThinkingEngine.cancel`; returns when the memory is free."""
-        if self._closed:
-            return  # closing ended it
+        """As :meth:`ThinkingEngine.cancel`; whatever is asked next finds the memory free."""
         if threading.current_thread() is self._thread:
             self._loop.call_soon_threadsafe(self._end, job)
-        else:
+            return
+        with suppress(EngineError):  # closing ended it
             self._ask(self._ended(job))
 
     def load(self) -> EngineLoad:
@@ -169,13 +152,14 @@ class VLLMEngine:
     def forget_prefixes(self) -> None:
         """As :meth:`ThinkingEngine.forget_prefixes`."""
         if not self._closed:
-            self._ask(self._llm.reset_prefix_cache())
+            self.ask(lambda llm: llm.reset_prefix_cache())
 
     def close(self) -> None:
         """As :meth:`ThinkingEngine.close`."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         if self._thread is threading.current_thread():
             return
 
@@ -196,7 +180,11 @@ class VLLMEngine:
 
     def ask(self, work: Callable[[Any], Coroutine[Any, Any, _T]]) -> _T:
         """Have something else done by vLLM, such as the self-test."""
-        return self._ask(work(self._llm))
+
+        async def asked() -> _T:
+            return await work(self._llm)
+
+        return self._ask(asked())
 
     # -- in the event loop ----------------------------------------------------------------------
 
@@ -207,7 +195,8 @@ class VLLMEngine:
 
     async def _run(self, job: Job) -> None:
         try:
-            await job.course.run(job.sink)
+            async with job.seats.taken(self.limits.seats_for(job.running.request)) as seats:
+                await job.course.run(job.sink, seats)
             outcome: ParaThinkerError | None = None
         except asyncio.CancelledError:
             return
@@ -238,20 +227,26 @@ class VLLMEngine:
     # -- for other threads ----------------------------------------------------------------------
 
     def _ask(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._lock:
+            if self._stopped:
+                work.close()
+                raise EngineError("this engine is closed")
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return asked.result()
+        except CancelledError:
+            raise EngineError("this engine was closed before this was done") from None
 
     def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        async def drop_all() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            if others:
+                await asyncio.wait(others, timeout=5)
+            self._loop.stop()
+
+        with self._lock:
+            self._stopped = True
+            asyncio.run_coroutine_threadsafe(drop_all(), self._loop)
         self._thread.join()
-
-
-def tokens_needed(request: EngineRequest) -> int:
-    """Tokens that the last summary reads at most, its own included."""
-    paths = len(request.thought_ids)
-    in_paths = paths * (1 + request.path.max_tokens)
-    if request.given_paths is not None:
-        in_paths = sum(len(path) + 2 for path in request.given_paths)
-    if request.budget is not None:
-        in_paths = min(in_paths, request.budget + paths)
-    summary = 1 + len(request.summary_prefix) + request.summary.max_tokens
-    return len(request.prompt) + request.rounds * (in_paths + summary)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from parathinker.backends.vllm.engine import Limits, VLLMEngine
+from parathinker.backends.vllm.engine import VLLMEngine
+from parathinker.backends.vllm.environment import prepare_environment
+from parathinker.backends.vllm.limits import Limits
 from parathinker.backends.vllm.meter import Meter, stat_logger
 from parathinker.backends.vllm.settings import BYTES, check_version, engine_args
 from parathinker.errors import CheckpointError, EngineError, ParaThinkerError, UsageError
@@ -26,9 +27,7 @@ def load_vllm(
     wishes: dict[str, Any],
 ) -> Loaded:
     """Start vLLM on a model; arguments and errors as in :meth:`ParaThinker.from_pretrained`."""
-    # Standard output is the user's; vLLM reads these when it is first imported.
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    prepare_environment()
     check_version()
     folder = resolve_model(name)
     config = DecoderConfig.from_folder(folder)
@@ -115,4 +114,5 @@ def _limits(llm: Any, config: DecoderConfig) -> Limits:
         block_tokens=int(cache.block_size),
         bytes_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * size,
         ranks=int(settings.parallel_config.data_parallel_size),
+        seats=int(settings.scheduler_config.max_num_seqs),
     )

@@ -14,12 +14,15 @@ class Meter:
     def __init__(self) -> None:
         self.kv_usage: dict[int, float] = {}
         """The share of blocks that are in use, by engine."""
+        self.holdings: dict[int, dict[str, int]] = {}
+        """What our connector says that it holds, by engine."""
         self.preemptions = 0
 
     def record(self, scheduler_stats: Any, iteration_stats: Any, engine: int) -> None:
         """Take note of a step."""
         if scheduler_stats is not None:
             self.kv_usage[engine] = float(scheduler_stats.kv_cache_usage)
+            self.holdings[engine] = dict(scheduler_stats.kv_connector_stats or {})
         if iteration_stats is not None:
             self.preemptions += int(iteration_stats.num_preempted_reqs)
 

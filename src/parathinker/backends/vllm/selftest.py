@@ -1,7 +1,8 @@
-"""A question of given paths, answered by vLLM and by the rule: do they agree?
+"""Two questions, answered by vLLM and by the rule: do they agree?
 
-It runs when vLLM has started, takes a moment, and tells an unsupported vLLM, attention backend or
-memory layout from a supported one before anybody gets a wrong answer of it.
+The paths of one are given, those of the other written, by chance. It runs when vLLM has started,
+takes a moment, and tells an unsupported vLLM, attention backend or memory layout from a supported
+one before anybody gets a wrong answer of it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import math
 import queue
 from collections.abc import Sequence
+from dataclasses import replace
 
 from parathinker.backends.vllm.engine import VLLMEngine
 from parathinker.backends.vllm.layout import Openings, words
-from parathinker.engine.request import EngineRequest, Event, Growth
+from parathinker.engine.request import EngineRequest, Event, Growth, Likeliest
 from parathinker.engine.running import RunningRequest
 from parathinker.errors import EngineError, ParaThinkerError
 from parathinker.graph import ThoughtGraph
@@ -23,6 +25,8 @@ TOLERANCE = {4: 1e-3, 2: 0.25}
 """Largest difference of a log-probability that rounding explains, by bytes of a number."""
 _SUMMARY_TOKENS = 3
 _LIKELIEST = 5
+_HOT = 100.0
+"""A temperature at which hardly a token is the likeliest."""
 
 
 class _Wait:
@@ -45,9 +49,29 @@ def run_self_test(engine: VLLMEngine, codec: PromptCodec, config: DecoderConfig)
     """Ask; the largest difference is returned.
 
     Raises:
-        EngineError: it is larger than rounding explains, or vLLM failed.
+        EngineError: it is larger than rounding explains, our sampler is not asked, or vLLM failed.
     """
-    request = _request(engine, codec, config)
+    given = _request(engine, codec, config)
+    summed, thought = _answer(engine, given), _answer(engine, _unthought(engine, given))
+    difference = max(_differences(engine, codec, summed) + _differences(engine, codec, thought))
+    size = engine.limits.bytes_per_token // (
+        2 * config.num_layers * config.num_kv_heads * config.head_dim
+    )
+    if not difference <= TOLERANCE[size]:
+        raise EngineError(
+            f"this vLLM answers wrongly: in the self-test its log-probabilities are off by "
+            f"{difference:.2g}. Its version, attention backend or settings are not supported; the "
+            "table of supported ones is in docs/vllm.md"
+        )
+    if all(token == likeliest[0][0] for _, token, likeliest in _chosen(thought)):
+        raise EngineError(
+            "this vLLM chooses tokens without our sampler. Its version or settings are not "
+            "supported; the table of supported ones is in docs/vllm.md"
+        )
+    return difference
+
+
+def _answer(engine: VLLMEngine, request: EngineRequest) -> RunningRequest:
     engine.check(request)
     sink = _Wait()
     job = engine.submit(request, sink)
@@ -58,17 +82,7 @@ def run_self_test(engine: VLLMEngine, codec: PromptCodec, config: DecoderConfig)
         raise EngineError("vLLM did not answer the self-test within five minutes") from None
     if isinstance(ended, ParaThinkerError):
         raise EngineError(f"the vLLM self-test failed: {ended}") from ended
-    difference = max(_differences(engine, codec, ended))
-    size = engine.limits.bytes_per_token // (
-        2 * config.num_layers * config.num_kv_heads * config.head_dim
-    )
-    if not difference <= TOLERANCE[size]:
-        raise EngineError(
-            f"this vLLM answers wrongly: in the self-test its log-probabilities are off by "
-            f"{difference:.2g}. Its version, attention backend or settings are not supported; the "
-            "table of supported ones is in docs/vllm.md"
-        )
-    return difference
+    return ended
 
 
 def _request(engine: VLLMEngine, codec: PromptCodec, config: DecoderConfig) -> EngineRequest:
@@ -101,6 +115,31 @@ def _request(engine: VLLMEngine, codec: PromptCodec, config: DecoderConfig) -> E
     )
 
 
+def _unthought(engine: VLLMEngine, given: EngineRequest) -> EngineRequest:
+    """The same question, its paths to be thought."""
+    ids, growth = given.thought_ids[: engine.limits.seats], Growth(_SUMMARY_TOKENS, 0, _HOT)
+    return replace(
+        given,
+        thought_ids=ids,
+        paths_to_finish=len(ids),
+        path=growth,
+        summary=growth,
+        given_paths=None,
+    )
+
+
+def _chosen(ended: RunningRequest) -> list[tuple[int, int, Likeliest]]:
+    """Tokens that were chosen: their index behind the prompt, id, and what was likely there."""
+    last = ended.rounds[0]
+    assert last.summary is not None
+    tokens = [
+        token
+        for segment in (*last.paths, last.summary)
+        for token in zip(segment.token_ids, segment.likeliest, strict=True)
+    ]
+    return [(at, *token) for at, token in enumerate(tokens) if token[1]]
+
+
 def _differences(engine: VLLMEngine, codec: PromptCodec, ended: RunningRequest) -> list[float]:
     paths, summary = ended.rounds[0].paths, ended.rounds[0].summary
     assert summary is not None
@@ -112,9 +151,8 @@ def _differences(engine: VLLMEngine, codec: PromptCodec, ended: RunningRequest) 
     )
     tokens = [*prompt, *(t for path in paths for t in path.token_ids), *summary.token_ids]
     words_T, _ = words(tokens, Openings(codec.control.opens, codec.control.summary_open))
-    first = len(tokens) - len(summary.token_ids)
-    chosen = range(summary.forced, len(summary.token_ids))
-    wanted = [(first + at - 1, [t for t, _ in summary.likeliest[at]]) for at in chosen]
+    chosen = [(at, likeliest) for at, _, likeliest in _chosen(ended)]
+    wanted = [(len(prompt) + at - 1, [t for t, _ in likeliest]) for at, likeliest in chosen]
     arguments = (tokens, words_T.tolist(), graph.token_segments(), graph.reads(), wanted)
 
     async def ask(llm: object) -> list[list[list[float]]]:
@@ -125,7 +163,7 @@ def _differences(engine: VLLMEngine, codec: PromptCodec, ended: RunningRequest) 
     expected = next(found for found in engine.ask(ask) if found)
     differences = [
         abs(logprob - theirs)
-        for at, row in zip(chosen, expected, strict=True)
-        for (_, logprob), theirs in zip(summary.likeliest[at], row, strict=True)
+        for (_, likeliest), row in zip(chosen, expected, strict=True)
+        for (_, logprob), theirs in zip(likeliest, row, strict=True)
     ]
     return [d if math.isfinite(d) else math.inf for d in differences]

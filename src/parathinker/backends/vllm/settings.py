@@ -25,9 +25,13 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _OURS = (
     *("model", "tokenizer", "skip_tokenizer_init", "hf_overrides", "logits_processors"),
     *("kv_transfer_config", "worker_extension_cls", "logprobs_mode", "max_logprobs"),
-    *("enable_prefix_caching", "disable_log_stats", "trust_remote_code"),
+    *("enable_prefix_caching", "disable_log_stats", "trust_remote_code", "scheduling_policy"),
 )
 """Set here, and nobody else's to set."""
+_ELSEWHERE = (
+    "a question's requests have to stay together, so they are shared out here; start a server each "
+    "and balance between whole questions"
+)
 _REFUSED = {
     "speculative_config": "with it vLLM leaves our sampler out",
     "speculative_model": "with it vLLM leaves our sampler out",
@@ -39,6 +43,14 @@ _REFUSED = {
     "pipeline_parallel_size": "it was not tested; use tensor_parallel_size",
     "enable_lora": "adapters change keys that are shared; merge them into the weights",
     "kv_sharing_fast_prefill": "it computes other keys than ours",
+    "kv_offloading_size": "it would take our KV connector's place",
+    "scheduler_cls": "our connector was tested with vLLM's own scheduler",
+    "watermark_config": "with it vLLM leaves our sampler out",
+    "data_parallel_rank": _ELSEWHERE,
+    "data_parallel_start_rank": _ELSEWHERE,
+    "data_parallel_external_lb": _ELSEWHERE,
+    "data_parallel_hybrid_lb": _ELSEWHERE,
+    "data_parallel_multi_port_external_lb": _ELSEWHERE,
     "runner": "the model generates",
     "convert": "the model generates",
 }
@@ -48,6 +60,9 @@ _HARMLESS = {
     "pipeline_parallel_size": 1,
     "kv_cache_dtype": "auto",
     "enable_lora": False,
+    "data_parallel_external_lb": False,
+    "data_parallel_hybrid_lb": False,
+    "data_parallel_multi_port_external_lb": False,
     "kv_sharing_fast_prefill": False,
     "runner": "generate",
 }
@@ -119,6 +134,8 @@ def engine_args(
         "kv_transfer_config": connector,
         "worker_extension_cls": "parathinker.backends.vllm.reference.ReferenceWorker",
         "enable_prefix_caching": True,
+        # What was begun first ends first: others' keys and values are not held while it waits.
+        "scheduling_policy": "priority",
         "max_logprobs": -1,
         **given,
     }

@@ -217,6 +217,15 @@ class Sharing:
         if before is not None:
             self._let_go(before)
 
+    def held(self) -> dict[str, int]:
+        """What is kept at the moment."""
+        return {
+            "groups": len(self._groups),
+            "requests": len(self._requests),
+            "contexts": len(self._contexts),
+            "lost": len(self._lost),
+        }
+
     # -- a step is scheduled --------------------------------------------------------------------
 
     def external_tokens(self, request: Any, computed: int) -> int:
@@ -249,14 +258,14 @@ class Sharing:
 
     def step(self, scheduled_tokens: int) -> StepOrders:
         """A step was scheduled: what the workers have to do with it."""
-        for blocks in self._free_next:  # their copies to host memory ran a step ago
+        freed, self._free_next = self._free_next, []
+        for blocks in freed:  # their copies to host memory ran a step ago
             self.pool.free_blocks(reversed(blocks))
-        self._free_next = []
         now = time.monotonic()
         for name, group in list(self._groups.items()):
             if group.idle_since is not None and now - group.idle_since > self._abandoned_s:
                 self._drop(self._groups.pop(name))
-        if not scheduled_tokens:
+        if not scheduled_tokens and not freed:  # what was freed just now may be enough
             self._relieve()
         orders, self._orders = self._orders, StepOrders()
         return orders

@@ -30,6 +30,8 @@ class Ask:
     top_logprobs: int = 0
     rank: int | None = None
     """Which of several data-parallel engines it goes to."""
+    priority: int = 0
+    """The least goes first."""
 
 
 class Stream:
@@ -64,16 +66,6 @@ class Stream:
         """Whether all of its tokens were taken."""
         return self._taken == self._ask.max_tokens or self._last in self._ask.stop
 
-    async def stop(self) -> None:
-        """End it; vLLM has been told when this returns. It may be called again."""
-        # Who leaves while a request is being handed over would leave it behind.
-        await self._entered.wait()
-        if not self._ended:
-            await self._llm.abort(self._ask.name)
-            self._ended = True  # not before: who is cancelled in between stops it again
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
     async def _pump(self) -> None:
         from vllm.inputs import TokensPrompt
 
@@ -84,6 +76,7 @@ class Stream:
                 TokensPrompt(prompt_token_ids=list(ask.tokens)),
                 _sampling_params(ask),
                 data_parallel_rank=ask.rank,
+                priority=ask.priority,
             )
             self._entered.set()
             while not self._ended:
@@ -109,6 +102,31 @@ class Stream:
             self._tokens.put_nowait(typed)
         finally:
             self._entered.set()
+
+
+async def stop_streams(streams: Sequence[Stream]) -> None:
+    """End streams; vLLM has been told when this returns. It may be called again."""
+    # Who leaves while a request is being handed over would leave it behind.
+    await asyncio.gather(*(stream._entered.wait() for stream in streams))
+    going = [stream for stream in streams if not stream._ended]
+    if going:
+        await going[0]._llm.abort([stream._ask.name for stream in going])
+    for stream in going:
+        stream._ended = True  # not before: who is cancelled in between stops it again
+    for stream in streams:
+        stream._task.cancel()
+    await asyncio.gather(*(stream._task for stream in streams), return_exceptions=True)
+
+
+async def release(llm: Any, name: str, group: str, rank: int | None) -> None:
+    """Have a group forgotten.
+
+    vLLM takes the request for one that ended before it was let in: it waits for no seat and no
+    memory, and there is no answer.
+    """
+    if not llm.errored:
+        params = Order(group, release=True).to_params()
+        await llm.notify_kv_transfer_request_rejected(name, params, data_parallel_rank=rank)
 
 
 def _sampling_params(ask: Ask) -> Any:
