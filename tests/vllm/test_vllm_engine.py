@@ -135,6 +135,10 @@ def test_little_memory_makes_questions_wait_and_changes_no_answer(start, native,
     # Paths and summaries are sent back, groups moved to the host and fetched again.
     model = start(folder, **LITTLE)
     check_all(model, native, folder, 9)
+    questions = [f"Why? {i}" * (1 + i % 3) for i in range(6)]
+    params = ThinkingParams(paths=8, termination="last-finish", seed=1, **SHORT)
+    answers = [m.think(questions, params) for m in (model, native(folder))]
+    assert [tokens(one) for one in answers[0]] == [tokens(one) for one in answers[1]]
     assert model.load().preemptions > 0
     assert holdings(model)["spills"] > 0
     assert holdings(model)["loads"] > 0
