@@ -20,7 +20,7 @@ from peers.catalog import VLLM, vllm_release  # noqa: E402
 from peers.install import InstallError, install  # noqa: E402
 
 TESTS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "httpx>=0.27")
-EXTRAS = "eval,serve"
+EXTRAS = "eval,serve,smollm2"
 
 
 def main() -> None:
