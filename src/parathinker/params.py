@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from parathinker.errors import UsageError
 
 TERMINATIONS = ("first-finish", "half-finish", "last-finish")
+DEFAULT_TERMINATION = TERMINATIONS[0]
 DEFAULT_TEMPERATURE = 0.5
 """The released model's; a checkpoint may carry its own."""
 DEFAULT_MAX_PATH_TOKENS = 16_384
@@ -74,8 +74,9 @@ class ThinkingParams:
     continuation: str | None = None
     """Text written in place of a path's end that comes before ``min_path_tokens``, such as
     ``"Wait"`` (budget forcing, arXiv 2501.19393); by default early ends are not sampled at all."""
-    termination: str = "first-finish"
-    """When thinking ends: once the first path has closed, or half of them, or all. With
+    termination: str | None = None
+    """When thinking ends: once the first path has closed (``first-finish``), or half of them, or
+    all; by default as the checkpoint says, else with the first. With
     ``paths="auto"`` all paths run until they close, whatever is said here."""
     rounds: int = 1
     """How often to think: paths of a later round read all rounds before, and their summaries."""
@@ -129,7 +130,7 @@ class ThinkingParams:
         for name in ("top_p", "repetition_penalty"):
             if getattr(self, name) == 0:
                 raise _error(name, getattr(self, name), _NUMBERS[name][2])
-        if self.termination not in TERMINATIONS:
+        if self.termination not in (None, *TERMINATIONS):
             raise _error("termination", self.termination, f"one of {', '.join(TERMINATIONS)}")
         if not isinstance(self.logprobs, bool):
             raise _error("logprobs", self.logprobs, "true or false")
@@ -208,13 +209,10 @@ class ThinkingParams:
                     f"left at {field.default!r} for a completion: it has no paths and no summary",
                 )
 
-    @property
-    def paths_to_finish(self) -> int:
-        """How many paths have to close before thinking ends."""
-        if self.paths == AUTO:
-            return sys.maxsize
-        paths = int(self.paths)
-        return {"first-finish": 1, "half-finish": (paths + 1) // 2}.get(self.termination, paths)
+
+def paths_to_finish(paths: int, termination: str) -> int:
+    """How many of so many paths have to close before thinking ends."""
+    return {"first-finish": 1, "half-finish": (paths + 1) // 2}.get(termination, paths)
 
 
 def _error(name: str, value: Any, allowed: str) -> UsageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,12 +32,19 @@ from parathinker.params import (
     DEFAULT_MAX_PATH_TOKENS,
     DEFAULT_MAX_SUMMARY_TOKENS,
     DEFAULT_TEMPERATURE,
+    DEFAULT_TERMINATION,
     ThinkingParams,
+    paths_to_finish,
 )
 from parathinker.prompt import PromptCodec
 from parathinker.stopping import stop_check
 
 _T = TypeVar("_T")
+OWN_DEFAULTS = (
+    *("temperature", "summary_temperature", "max_path_tokens", "max_summary_tokens"),
+    *("termination", "summary_prefix"),
+)
+"""Which parameters a checkpoint may have defaults of its own for."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +109,13 @@ class Preparer:
         if params.paths == AUTO:
             auto = AutoWidth(min(AUTO_WAVE, len(thought_ids)), self._agree)
             max_paths = max(AUTO_WAVE, len(thought_ids))
+        termination = _first(
+            params.termination, own.termination if not auto else None, DEFAULT_TERMINATION
+        )
         request = EngineRequest(
             prompt=tuple(prompt),
             thought_ids=thought_ids,
-            paths_to_finish=params.paths_to_finish,
+            paths_to_finish=sys.maxsize if auto else paths_to_finish(len(thought_ids), termination),
             path=Growth(path_tokens, params.min_path_tokens, temperature),
             summary=Growth(summary_tokens, params.min_summary_tokens, summary_temperature),
             budget=params.budget,
@@ -122,6 +133,7 @@ class Preparer:
             max_paths=max_paths,
             max_path_tokens=path_tokens,
             max_summary_tokens=summary_tokens,
+            termination=termination,
             temperature=temperature,
             summary_temperature=summary_temperature,
             summary_prefix=prefix,
@@ -384,8 +396,7 @@ class Preparer:
 
 def own_defaults(config: DecoderConfig) -> ThinkingParams:
     """Defaults that a checkpoint carries in its ``config.json``."""
-    names = ("temperature", "summary_temperature", "max_path_tokens", "max_summary_tokens")
-    own = {n: v for n, v in config.parathinker.items() if n in (*names, "summary_prefix")}
+    own = {name: v for name, v in config.parathinker.items() if name in OWN_DEFAULTS}
     try:
         return ThinkingParams(**own)
     except UsageError as error:

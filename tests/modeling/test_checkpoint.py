@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,7 @@ def test_bfloat16_answers_are_near_the_float32_ones(tiny_random_model):
 
 def test_own_defaults_travel_in_the_configuration(folder):
     own = {"max_path_tokens": 5, "max_summary_tokens": 3, "temperature": 0.0, "task": "sums"}
+    own["termination"] = "half-finish"
     change_config(folder, parathinker={**own, "summary_prefix": "So "})
     model = ParaThinker.from_pretrained(folder)
     assert model.task == "sums"
@@ -300,9 +302,31 @@ def test_own_defaults_travel_in_the_configuration(folder):
     assert params.temperature == params.summary_temperature == 0.0
     assert answer.summary.text.startswith("So ")
     assert model.think("hi", ThinkingParams(paths=2, max_path_tokens=7)).params.max_path_tokens == 7
+    assert params.termination == "half-finish"
+    chosen = ThinkingParams(paths=2, termination="last-finish")
+    assert model.think("hi", chosen).params.termination == "last-finish"
+    assert model.think("hi", ThinkingParams(paths="auto")).params.termination == "first-finish"
 
 
-@pytest.mark.parametrize("own", [{"temperature": "hot"}, {"max_path_tokens": "many"}, ["list"]])
+def test_a_checkpoint_says_when_thinking_ends(folder):
+    change_config(folder, parathinker={"termination": "last-finish"})
+    model = ParaThinker.from_pretrained(folder)
+    params = ThinkingParams(
+        paths=4, seed=0, temperature=1.0, max_path_tokens=64, stop_token_ids=tuple(range(3, 60))
+    )
+    lengths = {
+        termination: [
+            len(path.token_ids)
+            for path in model.think("hi", replace(params, termination=termination)).paths
+        ]
+        for termination in (None, "last-finish", "first-finish")
+    }
+    assert lengths[None] == lengths["last-finish"] != lengths["first-finish"]
+
+
+@pytest.mark.parametrize(
+    "own", [{"temperature": "hot"}, {"max_path_tokens": "many"}, {"termination": "soon"}, ["list"]]
+)
 def test_own_defaults_that_make_no_sense_are_refused(folder, own):
     change_config(folder, parathinker=own)
     with pytest.raises((CheckpointError, UsageError)):

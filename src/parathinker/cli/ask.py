@@ -24,7 +24,7 @@ from parathinker.cli.plain import plain_text
 from parathinker.data.tasks import ExampleProblem, Verdict, judge, read_example_problems
 from parathinker.errors import UsageError
 from parathinker.modeling.folders import resolve_model
-from parathinker.params import TERMINATIONS, ThinkingParams
+from parathinker.params import ThinkingParams
 
 if TYPE_CHECKING:
     from parathinker.parathinker import ParaThinker
@@ -37,7 +37,7 @@ def ask(
     example: o.Example = False,
     example_number: o.ExampleNumber = None,
     answer: o.Reference = None,
-    termination: o.Termination = TERMINATIONS[0],
+    termination: o.Termination = None,
     rounds: o.Rounds = 1,
     max_paths: o.MaxPaths = None,
     thought_ids: o.ThoughtIds = None,

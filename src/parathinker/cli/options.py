@@ -47,7 +47,11 @@ ThoughtIds = Annotated[
 ]
 Rounds = Annotated[int, _option(THINKING, "How often to think; later rounds read the ones before.")]
 Termination = Annotated[
-    str, _option(THINKING, f"When to sum up: {', '.join(TERMINATIONS)}.", show_default=True)
+    str | None,
+    _option(
+        THINKING,
+        f"When to sum up: {', '.join(TERMINATIONS)}; by default the model's own, else the first.",
+    ),
 ]
 PathPrefix = Annotated[
     list[str] | None,

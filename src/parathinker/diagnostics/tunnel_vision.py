@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parathinker import ThinkingParams
 from parathinker.diagnostics.axes import percent_axis
 from parathinker.diagnostics.findings import Findings
 from parathinker.diagnostics.session import Session, opened
@@ -29,6 +28,7 @@ from parathinker.evaluation.report.text import count, p_value, plus_minus, point
 from parathinker.evaluation.settings import EvalSettings
 from parathinker.evaluation.statistics import Comparison, Estimate, compare, estimate
 from parathinker.evaluation.tables import percent
+from parathinker.params import paths_to_finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -274,8 +274,8 @@ async def _tried(session: Session, job: _Job) -> Trial:
         beginnings[start.index] = prefix
         step = first_step + _STEPS - 1
         made = await lab.grown(case, beginnings, case.path_tokens - 1 - len(prefix), step)
-        params = ThinkingParams(paths=case.width, termination=Parallel().termination)
-        end = end_of_thinking([path.tokens for path in made.segments], params.paths_to_finish)
+        enough = paths_to_finish(case.width, Parallel().termination)
+        end = end_of_thinking([path.tokens for path in made.segments], enough)
         cut = [lab.limited(path, end, CUT) for path in made.segments]
         outcome = await Parallel().summed(case, lab, cut, (made.key,))
         score, tokens = outcome.score, outcome.tokens

@@ -17,6 +17,7 @@ from parathinker.params import (
     DEFAULT_MAX_PATH_TOKENS,
     DEFAULT_MAX_SUMMARY_TOKENS,
     DEFAULT_TEMPERATURE,
+    DEFAULT_TERMINATION,
     ThinkingParams,
 )
 from parathinker.prompt import read_chat_template
@@ -152,7 +153,7 @@ def describe(settings: ServeSettings, thinker: Thinker, folder: Path) -> ModelCa
         answer_length=answer,
         described_defaults={
             "paths": paths,
-            "termination": settings.termination,
+            "termination": settings.termination or own.get("termination", DEFAULT_TERMINATION),
             "max_path_tokens": path.chosen or min(path.usual, config.max_context),
             "max_summary_tokens": answer.chosen or min(answer.usual, config.max_context),
             "temperature": temperature,

@@ -71,7 +71,7 @@ class ServeSettings(BaseSettings):
     )
 
     paths: Count | Literal["auto"] | None = Field(None, description="Paths of a request.")
-    termination: Termination = Field("first-finish", description="When thinking ends.")
+    termination: Termination | None = Field(None, description="When thinking ends.")
     rounds: Count = Field(1, description="How often to think.")
     show: Show = Field("paths", description="How much of its thinking a client is shown.")
     max_path_tokens: Count | None = Field(None, description="Tokens a path may have.")

@@ -146,7 +146,7 @@ def _params(
     rounds = _limited("thinking.rounds", thinking.rounds, settings.limit_rounds)
     termination = thinking.termination or settings.termination
     if paths == AUTO and thinking.termination is None:
-        termination = "first-finish"  # with auto, all paths run until they close
+        termination = None  # with auto, all paths run until they close
     temperature = settings.temperature if body.temperature is None else body.temperature
     return ThinkingParams(
         paths=paths,

@@ -11,7 +11,7 @@ from parathinker.evaluation.generations import CUT, Written, end_of_thinking
 from parathinker.evaluation.lab import Case, Lab
 from parathinker.evaluation.methods.base import Method, depth
 from parathinker.evaluation.store import Outcome
-from parathinker.params import TERMINATIONS, ThinkingParams
+from parathinker.params import DEFAULT_TERMINATION, TERMINATIONS, paths_to_finish
 
 TOO_LONG = "too long for the context"
 
@@ -24,7 +24,7 @@ class Parallel(Method):
     layout: ClassVar[str] = "parallel"
     flat: ClassVar[bool] = False
     """Whether the paths stand one behind another, so that the context must hold their sum."""
-    termination: str = "first-finish"
+    termination: str = DEFAULT_TERMINATION
     """When thinking ends; the paths that are not done are closed where they are."""
 
     def __post_init__(self) -> None:
@@ -72,8 +72,8 @@ class Parallel(Method):
         """The paths as they are when thinking ends."""
         sampled, keys = await lab.paths(case)
         limited = [lab.limited(path, case.path_tokens) for path in sampled]
-        params = ThinkingParams(paths=case.width, termination=self.termination)
-        end = end_of_thinking([path.tokens for path in limited], params.paths_to_finish)
+        enough = paths_to_finish(case.width, self.termination)
+        end = end_of_thinking([path.tokens for path in limited], enough)
         return [lab.limited(path, end, CUT) for path in limited], keys
 
     async def summed(
