@@ -17,7 +17,7 @@ def test_paths_that_close_in_the_same_step_are_all_first() -> None:
 
 def test_whoever_ends_thinking_finished_first() -> None:
     # Forced tokens make a path longer, not later.
-    prefixed = ThinkingParams(paths=2, path_prefix=("a", "longer"))
+    prefixed = ThinkingParams(paths=2, termination="first-finish", path_prefix=("a", "longer"))
     assert first_finishers({1: 9, 2: 14}, prefixed) == {1, 2}
 
 
@@ -27,6 +27,7 @@ def test_whoever_ends_thinking_finished_first() -> None:
         ThinkingParams(paths="auto"),
         ThinkingParams(termination="last-finish", continuation="Wait", min_path_tokens=5),
         ThinkingParams(paths=2, termination="last-finish", path_prefix=("a", "longer")),
+        ThinkingParams(paths=2, path_prefix=("a", "longer")),  # the model may wait for all
     ],
 )
 def test_nobody_is_first_where_tokens_do_not_tell(params: ThinkingParams) -> None:
