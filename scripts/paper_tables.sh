@@ -2,12 +2,14 @@
 # The paper's comparison and diagnoses on the embedded model, on fresh problems of its task; then the
 # same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
 # on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
+# Two parts run side by side, on a core each (OMP_NUM_THREADS gives them more); what the second says goes to others.log.
 # A model trained on the data alone (recipes/tiny-data-only.yaml) is made first, if it is not there.
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-runs/paper}
 bin=.venv/bin
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 questions=${QUESTIONS:-500}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
 chain=(--model tiny --benchmark products)
@@ -15,6 +17,34 @@ tiny=("${chain[@]}" --budget 288 --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 likeliest short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
+
+others() {
+  # Paths go routes of their own, so that they differ without any sampling, too.
+  for temperature in 0 1; do
+    part=$folder/tiny-temperature-$temperature
+    $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$part" \
+      --temperature "$temperature" --latency-questions 0 \
+      --methods "sequential majority confidence best parallel:termination=last-finish"
+    $bin/parathinker eval report "$part" --output "$part-report"
+  done
+
+  # The embedded model's paths have 228 tokens, which powers of two would step over.
+  $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
+    --budgets 64,128,227,228,240,288,576,1152
+  # One wrong path of each question and one attempt behind each prefix: of wrong paths there are thousands.
+  $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --wrong-paths 1 --continuations 1 \
+    --output "$folder/tunnel-vision"
+  $bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
+
+  $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
+    --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
+    --output "$folder/smollm2"
+  $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
+}
+mkdir -p "$folder"
+others >"$folder/others.log" 2>&1 &
+beside=$!
+trap 'kill $(pgrep -P "$beside") "$beside" 2>/dev/null || true' EXIT
 
 # Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
@@ -25,34 +55,12 @@ if [ ! -d "$data_only" ]; then
 fi
 # It thinks in one chain, so it is measured as one.
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
-  --methods "sequential:summary=true,model=$data_only \
-  sequential:greedy=true,summary=true,model=$data_only \
-  sequential:forced=true,summary=true,model=$data_only"
+  --methods "sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
-
-# Paths go routes of their own, so that they differ without any sampling, too.
-for temperature in 0 1; do
-  part=$folder/tiny-temperature-$temperature
-  $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$part" \
-    --temperature "$temperature" --latency-questions 0 \
-    --methods "sequential majority confidence best parallel:termination=last-finish"
-  $bin/parathinker eval report "$part" --output "$part-report"
-done
-
-# The embedded model's paths have 228 tokens, which powers of two would step over.
-$bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
-  --budgets 64,128,227,228,240,288,576,1152
-# One attempt behind each prefix: there are hundreds of wrong paths to take prefixes from.
-$bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --continuations 1 \
-  --output "$folder/tunnel-vision"
 $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
   --output "$folder/ablations"
-$bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
-
-$bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
-  --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
-  --output "$folder/smollm2"
-$bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
+wait "$beside" || { tail -n 20 "$folder/others.log"; exit 1; }
+trap - EXIT
 
 if [ -n "${SHOW:-}" ]; then
   mkdir -p docs/results

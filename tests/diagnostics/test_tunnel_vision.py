@@ -108,6 +108,17 @@ def test_controls_are_right_paths_of_the_same_question_and_where_there_are_of_th
     assert controls(sampled("a", "wwuu") + sampled("b", "rrrr")) == []
 
 
+def test_of_each_question_as_many_wrong_paths_as_asked_for_are_drawn() -> None:
+    paths = sampled("a", "wwwwrr") + sampled("b", "rw")
+    drawn = [_starts(paths, 2, seed) for seed in range(9)]
+    for starts in drawn:
+        wrong = [one.case.question.id for one in starts if not one.right]
+        assert wrong == ["a", "a", "b"]
+        assert sum(one.right for one in starts) == 3, "as many controls"
+    assert len({tuple(one.index for one in starts if not one.right) for starts in drawn}) > 1
+    assert drawn[3] == _starts(paths, 2, 3)
+
+
 def test_controls_have_the_ids_of_other_questions_wrong_paths_where_their_own_cannot() -> None:
     both = sampled("a", "rrrw") + sampled("b", "rrwr")
     # Of question a, id 3 is what b lacks a control for; of b, id 4 is what a lacks one for.

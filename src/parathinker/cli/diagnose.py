@@ -54,6 +54,10 @@ def tunnel_vision(
     continuations: Annotated[
         int, typer.Option(help="Fresh attempts of one chain behind each prefix.")
     ] = 4,
+    wrong_paths: Annotated[
+        int | None,
+        m.option("Wrong paths of each question, drawn at random. [default: all]"),
+    ] = None,
     paths: Paths = 8,
     budget: m.Budget = None,
     summary_tokens: m.SummaryTokens = None,
@@ -86,7 +90,9 @@ def tunnel_vision(
     settings = _settings(locals())
     forced = m.whole_numbers(prefix_tokens, "--prefix-tokens") if prefix_tokens else None
     _run(
-        lambda folder, watch: diagnosis.run(settings, folder, forced, continuations, watch),
+        lambda folder, watch: diagnosis.run(
+            settings, folder, forced, continuations, wrong_paths, watch
+        ),
         output or Path("runs") / diagnosis.NAME,
         as_json,
     )

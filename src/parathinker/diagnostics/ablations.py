@@ -107,13 +107,14 @@ def run(
     width = max(settings.paths)
     with opened(NAME, settings, folder, watch) as session:
         cases = session.cases(width)
-        Parallel().check(cases[0], session.lab)
+        own = Parallel.of(session.lab)
+        own.check(cases[0], session.lab)
         session.begin()
         trials: list[Trial] = []
-        methods: dict[str, Parallel] = {FULL: Parallel()}
+        methods: dict[str, Parallel] = {FULL: own}
         left_out = []
         if settings.backend == "native":
-            methods |= {FLAT: FlatPositions(), REPREFILL: Reprefill()}
+            methods |= {FLAT: FlatPositions.of(session.lab), REPREFILL: Reprefill.of(session.lab)}
         else:
             left_out.append(
                 f"Left out, {FLAT} and {REPREFILL}: the {settings.backend} backend sums up paths "
@@ -126,14 +127,14 @@ def run(
         else:
             without = f"{session.identity} without thought embeddings"
             with session.other_lab(settings.model, without, thought_embeddings=False) as lab:
-                trials += _answers(session, lab, NO_THOUGHTS, Parallel(), cases)
+                trials += _answers(session, lab, NO_THOUGHTS, own, cases)
         for name, model in trained.items():
             with session.other_lab(model, identities[name]) as lab:
                 try:
-                    Parallel().check(cases[0], lab)
+                    Parallel.of(lab).check(cases[0], lab)
                 except UsageError as error:
                     raise UsageError(f"--variant {name}: {error}") from None
-                trials += _answers(session, lab, name, Parallel(), cases)
+                trials += _answers(session, lab, name, Parallel.of(lab), cases)
         if data_only is not None:
             with session.other_lab(data_only, identities[DATA_ONLY]) as lab:
                 trials += _chains(session, lab, cases)

@@ -181,7 +181,7 @@ def run(settings: EvalSettings, folder: Path, watch: Watch = lambda *_: None) ->
         left_out, widths = [], []
         for width in settings.paths:
             try:
-                Parallel().check(session.cases(width)[0], session.lab)
+                Parallel.of(session.lab).check(session.cases(width)[0], session.lab)
                 widths.append(width)
             except UsageError as error:
                 left_out.append(f"Left out at P = {width}, {error}.")
@@ -199,7 +199,7 @@ async def _looked_at(session: Session, case: Case, widths: Sequence[int]) -> Tri
         narrow = dataclasses.replace(case, width=width)
         majority[width] = (await Majority().answer(narrow, lab)).score
         if width in widths:
-            parallel[width] = (await Parallel().answer(narrow, lab)).score
+            parallel[width] = (await Parallel.of(lab).answer(narrow, lab)).score
     votes = [vote.answer for vote in ballots(case.question, paths)]
     parties = await parties_of(case.question, votes, lab)
     return Trial(

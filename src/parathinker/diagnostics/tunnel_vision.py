@@ -8,6 +8,7 @@ length of what was forced (arXiv 2509.04475, section 2).
 from __future__ import annotations
 
 import dataclasses
+import random
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -132,6 +133,7 @@ def run(
     folder: Path,
     prefix_tokens: Sequence[int] | None = None,
     continuations: int = 4,
+    wrong_paths: int | None = None,
     watch: Watch = lambda *_: None,
 ) -> Findings:
     """Sample paths, force beginnings of the wrong ones on fresh attempts, and see what comes.
@@ -141,16 +143,19 @@ def run(
             wrong ones are looked for in.
         prefix_tokens: how much to force; by default :data:`SHARES` of the median wrong path.
         continuations: fresh attempts behind each prefix.
+        wrong_paths: of each question, drawn at random from those that there are; by default all.
 
     Raises:
         UsageError: no path is wrong, or a prefix does not fit the budget.
     """
     if not 1 <= continuations < _STEPS - 1:
         raise UsageError(f"continuations should be from 1 to {_STEPS - 2}; got {continuations}")
+    if wrong_paths is not None and wrong_paths < 1:
+        raise UsageError(f"wrong_paths should be a whole number from 1; got {wrong_paths}")
     width = max(settings.paths)
     with opened(NAME, settings, folder, watch) as session:
         cases = session.cases(width)
-        Parallel().check(cases[0], session.lab)
+        Parallel.of(session.lab).check(cases[0], session.lab)
         room = cases[0].path_tokens - 3
         for tokens in prefix_tokens or ():
             if not 0 <= tokens <= room:
@@ -161,7 +166,7 @@ def run(
         session.begin()
         sampled = session.each("paths", cases, lambda case: _sampled(session, case))
         paths = [path for some in sampled for path in some]
-        starts = _starts(paths)
+        starts = _starts(paths, wrong_paths, settings.seed)
         if not starts:
             raise UsageError(_nothing(paths, session))
         median = statistics.median(len(start.body) for start in starts if not start.right)
@@ -181,7 +186,11 @@ def run(
             )
         trials = session.each("continuations", jobs, lambda job: _tried(session, job))
         notes = _measured(paths, starts, continuations, session)
-        options = {"prefix_tokens": lengths, "continuations": continuations}
+        options = {
+            "prefix_tokens": lengths,
+            "continuations": continuations,
+            "wrong_paths": wrong_paths or "all",
+        }
         return _findings(trials, notes, options, session)
 
 
@@ -222,17 +231,23 @@ async def _sampled(session: Session, case: Case) -> list[_Sampled]:
     ]
 
 
-def _starts(paths: Sequence[_Sampled]) -> list[_Sampled]:
-    """All wrong paths that ended by themselves, and as many right ones of the same questions.
+def _starts(paths: Sequence[_Sampled], most: int | None = None, seed: int = 0) -> list[_Sampled]:
+    """Wrong paths that ended by themselves, and as many right ones of the same questions.
 
+    Of each question ``most`` wrong ones are drawn, or all are taken where that is None.
     Of a question's right paths those are taken whose thought ids the wrong ones have, its own or,
     where they are used up, those of all questions.
     """
-    wrong = [path for path in paths if path.closed and not path.right]
-    lacking = Counter(path.thought_id for path in wrong)
     by_question: dict[str, list[_Sampled]] = {}
-    for path in wrong:
-        by_question.setdefault(path.case.question.id, []).append(path)
+    for path in paths:
+        if path.closed and not path.right:
+            by_question.setdefault(path.case.question.id, []).append(path)
+    if most is not None:
+        for question, own in by_question.items():
+            drawn = random.Random(f"{seed}/{question}").sample(own, min(most, len(own)))
+            by_question[question] = sorted(drawn, key=own.index)
+    wrong = [path for own in by_question.values() for path in own]
+    lacking = Counter(path.thought_id for path in wrong)
     chosen = []
     for question, own in by_question.items():
         left = [p for p in paths if p.closed and p.right and p.case.question.id == question]
@@ -274,10 +289,11 @@ async def _tried(session: Session, job: _Job) -> Trial:
         beginnings[start.index] = prefix
         step = first_step + _STEPS - 1
         made = await lab.grown(case, beginnings, case.path_tokens - 1 - len(prefix), step)
-        enough = paths_to_finish(case.width, Parallel().termination)
+        native = Parallel.of(lab)
+        enough = paths_to_finish(case.width, native.termination)
         end = end_of_thinking([path.tokens for path in made.segments], enough)
         cut = [lab.limited(path, end, CUT) for path in made.segments]
-        outcome = await Parallel().summed(case, lab, cut, (made.key,))
+        outcome = await native.summed(case, lab, cut, (made.key,))
         score, tokens = outcome.score, outcome.tokens
     path = start.index + case.width * (case.seed - session.settings.seed)
     return Trial(kind, case.question.id, path, job.prefix, score, tokens)
@@ -353,14 +369,16 @@ def said(kind: str, slope: Comparison) -> str:
 def _measured(
     paths: Sequence[_Sampled], starts: Sequence[_Sampled], continuations: int, session: Session
 ) -> list[str]:
-    wrong = sum(not start.right for start in starts)
+    taken = sum(not start.right for start in starts)
+    wrong = sum(path.closed and not path.right for path in paths)
+    drawn = f" ({taken:,} of them drawn, so many of each question)" if taken < wrong else ""
     unfinished = sum(not (path.right or path.closed) for path in paths)
     left_out = f", {unfinished} that ran out of tokens left out" if unfinished else ""
     width = max(session.settings.paths)
     return [
-        f"Of {len(paths):,} sampled paths {wrong:,} ended by themselves and wrong{left_out}; as "
-        f"many right ones of the same questions, where there are, are the control "
-        f"({len(starts) - wrong:,}, of which {_alike(starts):,} have the thought id of a wrong "
+        f"Of {len(paths):,} sampled paths {wrong:,} ended by themselves and wrong{drawn}{left_out}; "
+        f"as many right ones of the same questions, where there are, are the control "
+        f"({len(starts) - taken:,}, of which {_alike(starts):,} have the thought id of a wrong "
         "one). A path counts at prefixes shorter than itself, and goes on behind its own thought "
         "id.",
         f"Behind each prefix, {continuations} fresh attempts of one chain, and one of parallel "

@@ -28,6 +28,8 @@ from parathinker.evaluation.generations import (
     shortened,
 )
 from parathinker.evaluation.keeping import Forgetful, Kept
+from parathinker.params import DEFAULT_TERMINATION
+from parathinker.prepare import own_defaults
 from parathinker.scoring import ScoringPool
 from parathinker.scoring.extract import as_number, plain
 
@@ -126,6 +128,11 @@ class Lab:
     def max_paths(self) -> int:
         """How many paths one summary of this model can read."""
         return self.model.max_paths
+
+    @property
+    def termination(self) -> str:
+        """When this model's thinking ends if nothing is said."""
+        return own_defaults(self.model.config).termination or DEFAULT_TERMINATION
 
     def chain_room(self, case: Case, behind: int = 0) -> int:
         """Tokens that the context leaves a path, with so many set aside for what follows it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from parathinker.errors import UsageError
 from parathinker.evaluation.generations import CUT, Written, end_of_thinking
@@ -12,6 +12,9 @@ from parathinker.evaluation.lab import Case, Lab
 from parathinker.evaluation.methods.base import Method, depth
 from parathinker.evaluation.store import Outcome
 from parathinker.params import DEFAULT_TERMINATION, TERMINATIONS, paths_to_finish
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TOO_LONG = "too long for the context"
 
@@ -34,6 +37,11 @@ class Parallel(Method):
                 f"got {self.termination!r}"
             )
 
+    @classmethod
+    def of(cls, lab: Lab) -> Self:
+        """As the lab's model thinks if nothing is said."""
+        return cls(termination=lab.termination)
+
     def check(self, case: Case, lab: Lab) -> None:
         super().check(case, lab)
         if case.width > lab.max_paths:
@@ -49,13 +57,18 @@ class Parallel(Method):
             )
 
     def remark(self, case: Case, lab: Lab) -> str | None:
-        room = lab.chain_room(case, case.summary_tokens)
-        if not self.flat or case.width * case.path_tokens <= room:
-            return None
-        return (
-            f"{self.label} at {case.width} × {case.budget}: this model's context has {room} tokens "
-            "for paths one behind another; where they take more, there is no answer"
-        )
+        room, remarks = lab.chain_room(case, case.summary_tokens), []
+        if self.flat and case.width * case.path_tokens > room:
+            remarks.append(
+                f"{self.label} at {case.width} × {case.budget}: this model's context has {room} "
+                "tokens for paths one behind another; where they take more, there is no answer"
+            )
+        if self == type(self)() and self != self.of(lab):
+            remarks.append(
+                f"{self.label} ends with {self.termination}; what this model is made for is "
+                f"{self.name}:termination={lab.termination}"
+            )
+        return "; ".join(remarks) or None
 
     def _fits(self, case: Case, lab: Lab, paths: list[Written]) -> bool:
         room = lab.chain_room(case, case.summary_tokens)
