@@ -16,6 +16,7 @@ from parathinker.evaluation.tables import Results
 LINES = {
     "parallel": "parallel thinking",
     "majority": "majority vote",
+    "likeliest": "likeliest path",
     "best": "any path right (the voter knows the answer)",
     "sequential:greedy=true": "one greedy path",
     "sequential:model=": "one chain, trained to check itself",

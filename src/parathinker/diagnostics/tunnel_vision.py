@@ -376,8 +376,8 @@ def _measured(
     left_out = f", {unfinished} that ran out of tokens left out" if unfinished else ""
     width = max(session.settings.paths)
     return [
-        f"Of {len(paths):,} sampled paths {wrong:,} ended by themselves and wrong{drawn}{left_out}; "
-        f"as many right ones of the same questions, where there are, are the control "
+        f"Of {len(paths):,} sampled paths {wrong:,} ended by themselves and wrong{drawn}"
+        f"{left_out}; as many right ones of the same questions, where there are, are the control "
         f"({len(starts) - taken:,}, of which {_alike(starts):,} have the thought id of a wrong "
         "one). A path counts at prefixes shorter than itself, and goes on behind its own thought "
         "id.",
