@@ -13,6 +13,7 @@ from parathinker.data.schema import Question
 from parathinker.evaluation.generations import CUT, LENGTH, STOP, Generation, Written, shortened
 from parathinker.evaluation.lab import Case
 from parathinker.evaluation.methods import parse_method
+from parathinker.evaluation.methods.summing import Parallel
 from parathinker.evaluation.methods.voting import Ballot, Confidence, answer_in, lowest_group
 from parathinker.evaluation.store import Outcome
 
@@ -36,6 +37,7 @@ class ScriptedLab:
     """
 
     max_paths = 8
+    termination = "first-finish"
     thinks = True
     name = "scripted"
 
@@ -438,3 +440,14 @@ def test_an_answer_is_read_as_the_questions_scorer_reads_it(
 ) -> None:
     question = Question("q", "?", "5", metadata=metadata)
     assert answer_in(question, text, complete) == answer
+
+
+def test_native_thinking_says_where_the_model_would_end_it_elsewhere() -> None:
+    lab = ScriptedLab()
+    lab.termination = "last-finish"
+    remark = parse_method("parallel").remark(case(4), lab)  # type: ignore[arg-type]
+    assert remark is not None
+    assert "parallel:termination=last-finish" in remark
+    for chosen in ("parallel:termination=half-finish", "parallel:termination=last-finish"):
+        assert parse_method(chosen).remark(case(4), lab) is None  # type: ignore[arg-type]
+    assert Parallel.of(lab).termination == "last-finish"  # type: ignore[arg-type]

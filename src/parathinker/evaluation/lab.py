@@ -339,8 +339,10 @@ class Lab:
 
     def _params(self, seed: int, **more: Any) -> ThinkingParams:
         how = self._how
+        # Said even where it means nothing, so that names do not depend on what models say of it.
+        usual = {"paths": 1, "max_summary_tokens": 1, "termination": DEFAULT_TERMINATION}
         return ThinkingParams(
-            **{"paths": 1, "max_summary_tokens": 1, "logprobs": False, **more},
+            **{**usual, "logprobs": False, **more},
             temperature=how.temperature,
             top_p=how.top_p,
             seed=seed,
