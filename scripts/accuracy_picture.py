@@ -19,9 +19,8 @@ LINES = {
     "likeliest": "likeliest path",
     "best": "any path right (the voter knows the answer)",
     "sequential:greedy=true": "one greedy path",
-    "sequential:model=": "one chain, trained to check itself",
 }
-"""How methods' labels begin, and what they are called."""
+"""Methods, and what they are called."""
 
 
 def main() -> None:
@@ -37,11 +36,7 @@ def main() -> None:
     figure = Figure(figsize=(7.2, 4.2), layout="constrained", dpi=150)
     axes = figure.subplots()
     for i, (method, label) in enumerate(LINES.items()):
-        found = [
-            row
-            for row in rows
-            if row.method == method or (method.endswith("=") and row.method.startswith(method))
-        ]
+        found = [row for row in rows if row.method == method]
         if found:
             x = [row.width * nudge(i, len(LINES)) for row in found]
             error_line(axes, x, [row.accuracy for row in found], label, STYLES[i])
