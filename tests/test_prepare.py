@@ -173,6 +173,7 @@ def test_automatic_width_says_how_many_there_may_be(
     prepared = ours.prepare(QUESTION, ThinkingParams(paths="auto"))
     assert prepared.request.auto is not None
     assert prepared.request.auto.wave == 2
+    assert prepared.request.paths_to_finish > 10**6, "all paths run until they close"
     assert prepared.params.max_paths == len(prepared.request.thought_ids) == 8
     assert "max_paths should be at most 8" in refusal(ours, paths="auto", max_paths=9)
     # A model of a single path does not become wider.
