@@ -229,8 +229,8 @@ def _findings(trials: Sequence[Trial], left_out: Sequence[str], session: Session
         *session.remarks([row.width for row in rows if row.parallel]),
         f"pass@P is the unbiased estimate over draws of P from all {widest} sampled paths (arXiv "
         "2107.03374). Best of P, majority vote and parallel thinking have the first P of them. "
-        f"Parallel thinking ends with {session.lab.termination} and pays for its summary out of the "
-        f"same P × {session.settings.budget:,} tokens; the others have paths of full length.",
+        f"Parallel thinking ends with {session.lab.termination} and pays for its summary out of "
+        f"the same P × {session.settings.budget:,} tokens; the others have paths of full length.",
     ]
 
     widths = [1, *(width for width in session.settings.paths if width > 1)]
