@@ -2,7 +2,8 @@
 # The paper's comparison and diagnoses on the embedded model, on fresh problems of its task; then the
 # same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
 # on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
-# Two parts run side by side, on a core each (OMP_NUM_THREADS gives them more); what the second says goes to others.log.
+# Two parts run side by side, on a core each (OMP_NUM_THREADS gives them more); what the second says
+# goes to others.log.
 # A model trained on the data alone (recipes/tiny-data-only.yaml) is made first, if it is not there.
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail

@@ -109,7 +109,7 @@ def train(
 
 
 def quiet_transformers() -> None:
-    """The same, where training is installed."""
+    """Silence transformers' reports, once it is sure that training is installed."""
     from importlib.util import find_spec
 
     from parathinker.errors import MissingExtraError
