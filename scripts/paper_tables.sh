@@ -3,8 +3,8 @@
 # same report for SmolLM2-135M on MATH-500's first questions, which is far beyond it. Every part goes
 # on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
 # Two parts run side by side, on a core each (OMP_NUM_THREADS gives them more); what the second says
-# goes to others.log.
-# A model trained on the data alone (recipes/tiny-data-only.yaml) is made first, if it is not there.
+# goes to others.log. It begins with training a model on the data alone (recipes/tiny-data-only.yaml),
+# if that is not there.
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,11 @@ methods="sequential sequential:greedy=true sequential:forced=true sequential:sum
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
 
 others() {
+  if [ ! -d "$data_only" ]; then
+    $bin/python scripts/own_paths.py tiny runs/tiny-data-only/paths --problems 500 --seed 15
+    $bin/parathinker train recipes/tiny-data-only.yaml --output runs/tiny-data-only
+  fi
+
   # Paths go routes of their own, so that they differ without any sampling, too.
   for temperature in 0 1; do
     part=$folder/tiny-temperature-$temperature
@@ -42,6 +47,12 @@ others() {
     --output "$folder/smollm2"
   $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 }
+
+others_failed() {
+  tail -n 20 "$folder/others.log"
+  exit 1
+}
+
 mkdir -p "$folder"
 others >"$folder/others.log" 2>&1 &
 beside=$!
@@ -50,17 +61,15 @@ trap 'kill $(pgrep -P "$beside") "$beside" 2>/dev/null || true' EXIT
 # Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "$methods majority:thought_id=15 likeliest:thought_id=15"
-if [ ! -d "$data_only" ]; then
-  $bin/python scripts/own_paths.py tiny runs/tiny-data-only/paths --problems 500 --seed 15
-  $bin/parathinker train recipes/tiny-data-only.yaml --output runs/tiny-data-only
-fi
-# It thinks in one chain, so it is measured as one.
+# A model of the data alone thinks in one chain, so it is measured as one.
+while [ ! -d "$data_only" ] && kill -0 "$beside" 2>/dev/null; do sleep 5; done
+[ -d "$data_only" ] || others_failed
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
   --output "$folder/ablations"
-wait "$beside" || { tail -n 20 "$folder/others.log"; exit 1; }
+wait "$beside" || others_failed
 trap - EXIT
 
 if [ -n "${SHOW:-}" ]; then
