@@ -146,7 +146,7 @@ def test_ctrl_c_is_a_clean_stop(endless_model: Path, view: str) -> None:
         code = terminal.finish()
         if view != "--json" or code != -signal.SIGINT:
             break
-    assert code == 130
+    assert code == 130, terminal.output
     assert "Stopped." in terminal.screen.text
     assert "Traceback" not in terminal.output
     assert not terminal.screen.cursor_hidden

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parathinker import ThinkingParams
-from serving_client import QUESTION, client
+from serving_client import QUESTION, Client, client
 from thinkers import shared
 from tiny_models import CHAT_TEMPLATE
 
@@ -189,6 +189,26 @@ def test_text_parts_are_one_text() -> None:
     whole = client().chat(seed=7, thinking={"paths": 1}).json()
     assert split["choices"] == [{**whole["choices"][0], "message": split["choices"][0]["message"]}]
     assert split["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"]
+
+
+def test_when_thinking_ends_is_the_models_choice_unless_somebody_says(
+    random_model: Callable[..., Path],
+) -> None:
+    folder = random_model("llama", parathinker={"termination": "last-finish"})
+
+    def endings(asked: Client, **thinking: str) -> set[str]:
+        body = asked.chat(seed=7, thinking={**thinking, "max_path_tokens": 200}).json()
+        rounds = body["choices"][0]["message"]["thinking"]["rounds"]
+        return {path["finish_reason"] for path in rounds[0]["paths"]}
+
+    own, settled = client(folder), client(folder, termination="first-finish")
+    assert "cut" not in endings(own)
+    assert "cut" in endings(own, termination="first-finish")
+    assert "cut" in endings(settled)
+    assert "cut" not in endings(settled, termination="last-finish")
+    for asked, said in ((own, "last-finish"), (settled, "first-finish")):
+        about = asked.get("/v1/models").json()["data"][0]["parathinker"]
+        assert about["defaults"]["termination"] == said
 
 
 def test_null_is_the_same_as_absent() -> None:
