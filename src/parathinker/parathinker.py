@@ -65,7 +65,8 @@ class ParaThinker:
                 a share of memory as a float. By default a quarter of the memory.
             max_batch_tokens: tokens of a forward; longer prompts are read in several, so that
                 other requests do not wait for them.
-            threads: of the CPU kernels; by default one for each core this process may use.
+            threads: of the CPU kernels; by default OMP_NUM_THREADS, or one for each core this
+                process may use.
             compile: let ``torch.compile`` fuse what runs in PyTorch; starting takes longer.
             backend: ``native``, or ``vllm`` for larger machines and many of them (docs/vllm.md).
             engine_args: vLLM's own, such as ``tensor_parallel_size``, ``gpu_memory_utilization`` or

@@ -19,7 +19,7 @@ import torch
 from parathinker.bench.figures import Column, Section, Spread
 from parathinker.engine.memory import memory_of
 from parathinker.engine.native import library
-from parathinker.engine.native.runner import usable_processors
+from parathinker.processors import default_threads, usable_processors
 
 _METHODS_KEPT = 2
 """A probe tries so many of the ways to read that were fastest at first."""
@@ -69,7 +69,7 @@ class Machine:
         repeats: int = 3,
     ) -> None:
         self.device, self.dtype = device, dtype
-        self.threads = threads or usable_processors()
+        self.threads = threads or default_threads()
         # Whatever memory there is, the model needs most of it.
         self.size = min(size, memory_of(device) // 16) // _GRAIN * _GRAIN
         self.side = side

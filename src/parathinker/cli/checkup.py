@@ -14,6 +14,7 @@ from rich.console import Console
 from parathinker import ThinkingParams, __version__
 from parathinker.errors import ParaThinkerError
 from parathinker.modeling.folders import EMBEDDED, embedded_models
+from parathinker.processors import usable_processors
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 _NOT_FOR_USERS = ("dev",)
@@ -51,7 +52,7 @@ def _torch() -> list[Check]:
             Check("PyTorch", BROKEN, f"cannot be imported: {error}", "pip install 'torch>=2.6'")
         ]
     capability = torch.backends.cpu.get_cpu_capability()
-    cpu = f"{_usable_cores()} of {os.cpu_count()} cores may be used, {capability}"
+    cpu = f"{usable_processors()} of {os.cpu_count()} cores may be used, {capability}"
     checks = [Check("PyTorch", OK, torch.__version__), Check("CPU", OK, cpu), *_engine()]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -63,13 +64,6 @@ def _torch() -> list[Check]:
     mps = torch.backends.mps.is_available()
     checks.append(Check("MPS", OK if mps else MISSING, "there" if mps else "not on this machine"))
     return checks
-
-
-def _usable_cores() -> int:
-    """Also the number of threads that the engine takes by default."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _engine() -> list[Check]:

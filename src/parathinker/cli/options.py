@@ -106,7 +106,9 @@ KVCacheMemory = Annotated[
     str | None,
     _option(MODEL, "Memory for keys and values, such as 2GiB, or 0.25 of all there is."),
 ]
-Threads = Annotated[int | None, _option(MODEL, "CPU threads; by default one for each core.")]
+Threads = Annotated[
+    int | None, _option(MODEL, "CPU threads; by default OMP_NUM_THREADS, or one for each core.")
+]
 Backend = Annotated[str, _option(MODEL, "Engine: native, or vllm (docs/vllm.md).")]
 EngineArg = Annotated[
     list[str] | None,

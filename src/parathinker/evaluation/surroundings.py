@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from parathinker.processors import usable_processors
 
 _PACKAGES = ("parathinker", "torch", "transformers", "math-verify", "reasoning-gym", "scipy")
 _CPU_FACTS = Path("/proc/cpuinfo")
@@ -27,7 +28,7 @@ def surroundings(backend: str = "native") -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "processors": _processors(),
+        "processors": usable_processors(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit_of(Path(__file__)),
     }
@@ -69,11 +70,6 @@ def _git(file: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
-
-
-def _processors() -> int | None:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _version(name: str) -> str | None:

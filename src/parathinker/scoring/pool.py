@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from parathinker.data.schema import Question
 from parathinker.errors import MissingExtraError, ParaThinkerError, UsageError
+from parathinker.processors import usable_processors
 
 Key = TypeVar("Key")
 
@@ -51,7 +52,7 @@ class ScoringPool:
     """
 
     def __init__(self, workers: int | None = None, timeout_s: float = 5.0) -> None:
-        self.workers = _usable_processors() if workers is None else workers
+        self.workers = usable_processors() if workers is None else workers
         if self.workers < 1:
             raise UsageError(f"workers should be 1 or more, got {workers}")
         if not timeout_s > 0:
@@ -247,9 +248,3 @@ def _done(running: dict[Future[Scored], Key]) -> Iterator[tuple[Key, Scored]]:
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         scored = future.result()
         yield running.pop(future), scored
-
-
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -49,7 +49,9 @@ class ServeSettings(BaseSettings):
     dtype: str = Field("auto", description="auto, float32 or bfloat16.")
     weights: str = Field("auto", description="auto, float32 or int8.")
     kv_cache_memory: str | None = Field(None, description="Such as 2GiB, or 0.25 of all there is.")
-    threads: Count | None = Field(None, description="CPU threads; by default one for each core.")
+    threads: Count | None = Field(
+        None, description="CPU threads; by default OMP_NUM_THREADS, or one for each core."
+    )
 
     backend: Literal["native", "vllm"] = Field("native", description="The engine.")
     engine_args: Annotated[dict[str, Any], NoDecode] = Field(

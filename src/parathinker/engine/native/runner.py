@@ -9,7 +9,6 @@ cut into chunks, nor on the number of threads: a request's logits are the same b
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from parathinker.engine.sampler import Sampled, SamplingRow
 from parathinker.modeling.checkpoint import DecoderWeights, LayerWeights
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.rope import RotaryEmbedding
+from parathinker.processors import default_threads
 
 WeightFormat = Literal["float32", "int8"]
 _MAX_HEAD_DIM = 1024
@@ -64,7 +64,7 @@ class NativeRunner:
 
     Args:
         weights: read once and not kept, but for the embedding.
-        threads: None for as many as this process may use processors.
+        threads: None for :func:`~parathinker.processors.default_threads`.
         weight_format: ``int8`` halves the time of a step and more, at a loss of precision; the
             embedding stays in float32.
     """
@@ -79,7 +79,7 @@ class NativeRunner:
         self.config = config
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.weight_format = weight_format
-        self.threads = threads or usable_processors()
+        self.threads = threads or default_threads()
         self.products: dict[int, ProductTime] = {}
         self._library = library.load()
         self._embedding = plain(weights.embedding)
@@ -204,10 +204,3 @@ class NativeRunner:
 
 def _ints(array: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, np.int64)
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
