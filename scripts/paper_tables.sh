@@ -61,11 +61,13 @@ trap 'kill $(pgrep -P "$beside") "$beside" 2>/dev/null || true' EXIT
 # Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "$methods majority:thought_id=15 likeliest:thought_id=15"
-# A model of the data alone thinks in one chain, so it is measured as one.
+# A model of the data alone thinks in one chain, so it is measured as one: summed up, and by the last
+# answer that stands in the chain.
 while [ ! -d "$data_only" ] && kill -0 "$beside" 2>/dev/null; do sleep 5; done
 [ -d "$data_only" ] || others_failed
 $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
-  --methods "sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
+  --methods "sequential:model=$data_only sequential:greedy=true,model=$data_only \
+    sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
   --output "$folder/ablations"
