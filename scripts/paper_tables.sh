@@ -25,6 +25,9 @@ others() {
     $bin/parathinker train recipes/tiny-data-only.yaml --output runs/tiny-data-only
   fi
 
+  $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
+    --output "$folder/ablations"
+
   # Paths go routes of their own, so that they differ without any sampling, too.
   for temperature in 0 1; do
     part=$folder/tiny-temperature-$temperature
@@ -69,8 +72,6 @@ $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --out
   --methods "sequential:model=$data_only sequential:greedy=true,model=$data_only \
     sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
-$bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
-  --output "$folder/ablations"
 wait "$beside" || others_failed
 trap - EXIT
 
