@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from sampling import questions_file
 from tokenizers import Tokenizer
 
 from parathinker.cli import main
@@ -74,3 +75,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         return code, output, errors
 
     return call
+
+
+@pytest.fixture
+def asked_for(tmp_path: Path) -> Path:
+    """Ten questions in a file."""
+    return questions_file(tmp_path / "questions.jsonl", 10)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "samples.sqlite"
