@@ -214,6 +214,15 @@ def test_a_batch_that_reaches_outside_is_an_error(
         NativeRunner(config, weights, threads=1).forward(batch, graph.pool)
 
 
+def test_threads_are_openmps_unless_somebody_says(
+    random_model: RandomModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, weights = read_model(random_model())
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert NativeRunner(config, weights).threads == 3
+    assert NativeRunner(config, weights, threads=2).threads == 2
+
+
 def test_the_library_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.SWITCH, "0")
     assert not library.available()
