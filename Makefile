@@ -28,7 +28,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables temperatures chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -78,6 +78,9 @@ embed-smollm2: $(DEV) ## Put the adapter that train-smollm2 made into the packag
 
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)
+
+temperatures: $(DEV) ## The same comparison at temperatures 0 and 1, half an hour; in runs/temperatures
+	bash scripts/temperatures.sh
 
 chain: $(DEV) ## The whole chain, teacher to trained model, with kills on the way; in runs/chain
 	@$(BIN)/python scripts/chain.py --output $(CHAIN) $(ARGS)

@@ -8,6 +8,7 @@
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/show_report.sh
 folder=${1:-runs/paper}
 bin=.venv/bin
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -28,15 +29,6 @@ others() {
   $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
     --output "$folder/ablations"
 
-  # Paths go routes of their own, so that they differ without any sampling, too.
-  for temperature in 0 1; do
-    part=$folder/tiny-temperature-$temperature
-    $bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$part" \
-      --temperature "$temperature" --latency-questions 0 \
-      --methods "sequential majority confidence best parallel:termination=last-finish"
-    $bin/parathinker eval report "$part" --output "$part-report"
-  done
-
   # The embedded model's paths have 228 tokens, which powers of two would step over.
   $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
     --budgets 64,128,227,228,240,288,576,1152
@@ -46,7 +38,7 @@ others() {
   $bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
 
   $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
-    --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
+    --paths 1,2,4 --budget 256 --summary-tokens 48 --latency-questions 1 --methods "$methods" \
     --output "$folder/smollm2"
   $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 }
@@ -76,12 +68,8 @@ wait "$beside" || others_failed
 trap - EXIT
 
 if [ -n "${SHOW:-}" ]; then
-  mkdir -p docs/results
-  for part in tiny tiny-temperature-0 tiny-temperature-1 smollm2; do
-    # Where a model lies on this machine is nobody's business.
-    sed -e 's#(figures/#(#' -e 's#| model | .*/#| model | #' "$folder/$part-report/report.md" >"docs/results/$part.md"
-    cp "$folder/$part-report/figures/"*.png docs/results/
-  done
+  show_report "$folder/tiny-report" tiny
+  show_report "$folder/smollm2-report" smollm2
   for what in budget tunnel-vision ablations diversity; do
     cp "$folder/$what/report.md" "docs/results/$what.md"
     cp "$folder/$what/"*.png docs/results/

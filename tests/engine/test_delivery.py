@@ -256,6 +256,31 @@ def test_the_engines_thread_ends_when_nobody_asks_and_starts_again(folder):
     model.close()
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_while_the_engines_thread_starts_leaves_an_engine_that_works(
+    model, folder, begun, monkeypatch
+):
+    expected = model.think("x", ASKED)
+    before = set(engine_threads())
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        if begun:
+            start(thread)
+        raise KeyboardInterrupt
+
+    fresh = thinker(folder)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.think("x", ASKED)
+    assert_same(fresh.think("x", ASKED), expected)
+    fresh.close()
+    for thread in set(engine_threads()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_a_model_that_is_let_go_of_leaves_memory(folder):
     model = thinker(folder)
     model.think("x", ASKED)

@@ -80,6 +80,8 @@ class Engine:
         self._orders: deque[Callable[[], None]] = deque()
         self._closed = self._broken = False
         self._thread: threading.Thread | None = None
+        self._leaving: threading.Thread | None = None
+        """The thread before, which may be at its last orders still."""
         self._holder: int | None = None
         """The thread that holds the lock to place an order."""
         _engines.add(self)
@@ -196,10 +198,10 @@ class Engine:
         with self._changed:
             self._closed = True
             self._changed.notify()
-            thread = self._thread
-        # One without a number was interrupted before it started.
-        if thread not in (None, threading.current_thread()) and thread.ident is not None:
-            thread.join()
+            threads = self._leaving, self._thread
+        for thread in threads:
+            if thread not in (None, threading.current_thread()):
+                thread.join()
 
     def _order(self, action: Callable[[], None]) -> None:
         """Have the engine's thread do something between two forwards."""
@@ -209,14 +211,22 @@ class Engine:
             if self._closed:
                 raise EngineError("this engine is closed")
             self._holder = threading.get_ident()
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="parathinker-engine", daemon=True
-                )
-                self._thread.start()
-            self._orders.append(action)
-            self._holder = None
+            try:
+                if self._thread is None:
+                    self._start()
+                self._orders.append(action)
+            finally:
+                self._holder = None
             self._changed.notify()
+
+    def _start(self) -> None:
+        """Start the engine's thread, or, if that is interrupted, have none."""
+        self._thread = threading.Thread(target=self._work, name="parathinker-engine", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def _ask(self, action: Callable[[], _T]) -> _T:
         """The same, waiting for its result."""
@@ -248,6 +258,9 @@ class Engine:
     # -- the engine's own thread ----------------------------------------------------------------
 
     def _work(self) -> None:
+        with self._changed:
+            if self._thread is not threading.current_thread():
+                return  # whoever started it was interrupted
         try:
             while self._carry_out_orders():
                 if self._sinks:
@@ -261,7 +274,7 @@ class Engine:
             for job in [*self._scheduler.running, *self._scheduler.waiting]:
                 self._fail(job, _typed(error, "the engine broke"))
             with self._changed:
-                self._thread = None
+                self._thread, self._leaving = None, self._thread
             raise
 
     def _carry_out_orders(self) -> bool:
@@ -277,7 +290,7 @@ class Engine:
             there, closed = len(self._orders), self._closed
             over = closed or not (there or self._sinks)
             if over:
-                self._thread = None
+                self._thread, self._leaving = None, self._thread
         # One by one: if one breaks the engine, those behind it are still carried out.
         for _ in range(there):
             self._orders.popleft()()

@@ -101,7 +101,8 @@ class NativeRunner:
         )
         library.check(0 if model else -1)
         self._model = ctypes.c_void_p(model)
-        weakref.finalize(self, self._library.pt_destroy, self._model)
+        # Not at exit: that frees the memory anyway, and a forward may be running still.
+        weakref.finalize(self, self._library.pt_destroy, self._model).atexit = False
         library.check(self._library.pt_set_threads(self._model, self.threads))
         for layer, layer_weights in enumerate(weights.layers):
             self._take_layer(layer, layer_weights)
