@@ -14,6 +14,7 @@ from packed_cases import MODEL_INPUTS
 from small_runs import Losses, example_files, recipe
 from transformers import TrainerCallback
 
+from parathinker import processors
 from parathinker.cli.train import progress_figures
 from parathinker.data.schema import read_examples
 from parathinker.modeling.config import DecoderConfig
@@ -228,3 +229,26 @@ def test_speed_counts_tokens_and_not_padding(tmp_path: Path) -> None:
     codec = PromptCodec.from_folder(tmp_path / "model")
     batch = Batches(small.stages[0], codec, seed=0)[0]
     assert batch[WORK].tokens <= batch["input_ids"].numel()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bfloat16")
+@pytest.mark.parametrize("units", [False, True])
+def test_bfloat16_is_float32_where_the_processor_has_no_units_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool
+) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text(f"flags\t: avx2{' avx512_bf16' * units}\n", "utf-8")
+    monkeypatch.setattr(processors, "_FACTS", facts)
+    data = {"source": "examples", "files": example_files(tmp_path)}
+    said: list[str] = []
+    runs = {}
+    for bf16 in (False, True):
+        runs[bf16] = Losses()
+        train(recipe(2, data=data, bf16=bf16), tmp_path / f"{bf16}", (runs[bf16],), say=said.append)
+    float32 = [line for line in said if "computing in float32" in line]
+    assert len(float32) == (not units)
+
+    def losses(bf16: bool) -> list[float]:
+        return [log["loss"] for log in runs[bf16].logs.values()]
+
+    assert (losses(True) == losses(False)) == (not units)

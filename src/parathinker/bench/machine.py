@@ -19,7 +19,7 @@ import torch
 from parathinker.bench.figures import Column, Section, Spread
 from parathinker.engine.memory import memory_of
 from parathinker.engine.native import library
-from parathinker.processors import default_threads, usable_processors
+from parathinker.processors import default_threads, processor_facts, usable_processors
 
 _METHODS_KEPT = 2
 """A probe tries so many of the ways to read that were fastest at first."""
@@ -188,14 +188,12 @@ def describe() -> dict[str, Any]:
 
 def processor() -> str:
     """The processor's name and its units that matter here."""
-    facts = Path("/proc/cpuinfo")
-    if not facts.is_file():
+    facts = processor_facts()
+    if not facts:
         return platform.processor() or platform.machine()
-    pairs = (line.partition(":") for line in facts.read_text("utf-8").splitlines())
-    lines = {name.strip(): value.strip() for name, _, value in pairs}
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-    has = [flag for flag in wanted if flag in lines.get("flags", "").split()]
-    return ", ".join([lines.get("model name", platform.machine()), *has])
+    has = [flag for flag in wanted if flag in facts.get("flags", "").split()]
+    return ", ".join([facts.get("model name", platform.machine()), *has])
 
 
 def cache_bytes() -> int:

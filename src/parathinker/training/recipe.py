@@ -199,7 +199,8 @@ class StageRecipe:
     summary_weight: float = 1.0
     """Weight of the loss on summaries, that on paths being 1: summaries are short."""
     bf16: bool = False
-    """Compute in bfloat16; weights and optimiser stay as they are."""
+    """Compute in bfloat16; weights and optimiser stay as they are. On a processor without units for
+    it, where that takes several times as long, it is float32 all the same."""
     activation_checkpointing: bool = False
     """Keep only each layer's input for the backward pass and compute the rest again."""
     save_steps: int = 200

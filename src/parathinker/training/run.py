@@ -20,6 +20,7 @@ from parathinker.modeling.adapter import is_peft
 from parathinker.modeling.adapter_base import write_base
 from parathinker.modeling.config import DecoderConfig
 from parathinker.modeling.export import TRAINING_FILE, write_model
+from parathinker.processors import has_bfloat16_units
 from parathinker.prompt import PromptCodec
 from parathinker.training import checkpoints, distributed
 from parathinker.training.batches import SLACK, Batches
@@ -271,7 +272,7 @@ class _Stage:
             adam_beta1=stage.adam_beta1,
             adam_beta2=stage.adam_beta2,
             max_grad_norm=stage.max_grad_norm,
-            bf16=stage.bf16,
+            bf16=stage.bf16 and not self._is_bfloat16_slow(),
             **checkpointing,
             use_cpu=not torch.cuda.is_available(),
             ddp_find_unused_parameters=False,
@@ -285,6 +286,15 @@ class _Stage:
             seed=self._seed,
             disable_tqdm=True,
         )
+
+    def _is_bfloat16_slow(self) -> bool:
+        slow = not torch.cuda.is_available() and has_bfloat16_units() is False
+        if slow:
+            self._say(
+                f"{self._stage.name}: computing in float32, which is faster here than the recipe's "
+                "bfloat16: this processor has no units for it"
+            )
+        return slow
 
     def _check_reporters(self) -> None:
         if "wandb" not in self._recipe.report_to:
