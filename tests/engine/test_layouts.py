@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from parathinker import ThinkingParams
 from parathinker.errors import UsageError
 from parathinker.graph import Kind, Layout, ThoughtGraph
 from reference import largest_difference, reference_logits, reference_logprobs, reference_model
-from thinkers import ENGINES, shared, thinker
+from thinkers import ENGINES, TOLERANCE, distance, shared, thinker
 
 QUESTION = "What is 48213 * 7689?"
 PARAMS = ThinkingParams(
@@ -50,6 +51,17 @@ def test_each_layout_equals_its_reference_and_no_other(random_model, measured, m
                 assert difference <= 1e-4
             else:
                 assert difference > 1e-2
+
+
+@pytest.mark.parametrize("layout", ["flat-positions", "chain"])
+def test_what_one_layout_left_in_memory_is_no_other_layouts(random_model, layout):
+    folder = random_model("llama", max_paths=16, seed=3)
+    model = thinker(folder)
+    params = dataclasses.replace(PARAMS, min_summary_tokens=12)
+    given = [[path.token_ids for path in model.think(QUESTION, params).paths]]
+    other = model.summarize([QUESTION], given, params, layout=layout)[0]
+    followed = model.think("And half of it?", params, after=other)
+    assert distance(folder, followed) <= TOLERANCE
 
 
 def test_a_chain_is_what_a_plain_causal_model_reads(tiny_random_model: Path) -> None:

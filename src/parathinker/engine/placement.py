@@ -178,9 +178,8 @@ class Placement:
         """What the names of a segment's blocks begin with."""
         segments = self.running.segments
         parents = self.running.graph.segments[segment.index].parents
-        return base_name(
-            segment.kind, segment.thought_id, [self._content(segments[p]) for p in parents]
-        )
+        contents = [self._content(segments[p]) for p in parents]
+        return base_name(segment.kind, segment.thought_id, segment.start, contents)
 
     def _content(self, segment: LiveSegment) -> bytes:
         """Names a complete segment with all it follows from."""

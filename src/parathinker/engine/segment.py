@@ -138,9 +138,12 @@ def block_names(base: bytes, tokens: Sequence[int]) -> Iterator[bytes]:
         yield name
 
 
-def base_name(kind: Kind, thought_id: int, parents: Sequence[bytes]) -> bytes:
-    """Digest of all that a segment follows from; ``parents`` are their content names."""
-    return _digest(f"{kind.value} {thought_id}".encode(), *parents)
+def base_name(kind: Kind, thought_id: int, start: int, parents: Sequence[bytes]) -> bytes:
+    """Digest of all that a segment follows from; ``parents`` are their content names.
+
+    Where it starts does not follow from them: that is up to the graph's layout.
+    """
+    return _digest(f"{kind.value} {thought_id} {start}".encode(), *parents)
 
 
 def content_name(base: bytes, tokens: Sequence[int]) -> bytes:
