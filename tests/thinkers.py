@@ -111,7 +111,7 @@ class Faulty:
         self._runner, model._engine._runner = model._engine._runner, self
         self._poison = model._codec.encode_text(self.POISON)
         self.before_forward: Callable[[], None] = lambda: None
-        self.forwards = 0
+        self.forwards = self.tokens = 0
         self.poisoning = False
 
     def __getattr__(self, name: str) -> Any:
@@ -123,6 +123,7 @@ class Faulty:
 
     def forward(self, batch: ForwardBatch, pool: KVPool) -> Tensor:
         self.forwards += 1
+        self.tokens += len(batch.token_ids_N)
         self.before_forward()
         logits_RV = self._runner.forward(batch, pool)
         poisoned_N = np.isin(batch.token_ids_N, self._poison) & self.poisoning

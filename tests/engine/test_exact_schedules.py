@@ -262,3 +262,25 @@ def test_penalties_leave_the_reported_logprobs_raw(folder, engine):
     answer = shared(folder, engine).think("Which?", params)
     assert distance(folder, answer) <= TOLERANCE
     assert written(answer) != written(shared(folder, engine).think("Which?", ASKED))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_given_paths_are_read_once_and_exact(folder, engine, together):
+    question, model = "What is 6 * 7?", thinker(folder, engine)
+    bodies = [path.token_ids for path in model.think(question, ASKED).paths]
+    model.forget_prefixes()
+    given = [bodies, bodies[:2], bodies[:3], bodies]
+    faulty = Faulty(model)
+    with no_leak(model):
+        if together:
+            answers = model.summarize([question] * 4, given, ASKED)
+        else:
+            answers = [model.summarize([question], [some], ASKED)[0] for some in given]
+    read = len(question) + sum(map(len, bodies))
+    summaries = sum(len(answer.summary.token_ids) for answer in answers)
+    # What is written last is not read; of a path that is known, the end of a block may be.
+    assert read + summaries - 4 <= faulty.tokens <= read + summaries
+    for answer, some in zip(answers, given, strict=True):
+        assert distance(folder, answer) <= TOLERANCE
+        alone = shared(folder, engine).summarize([question], [some], ASKED)[0]
+        assert_same(answer, alone, engine)

@@ -315,7 +315,7 @@ class Engine:
             return
         first = 0
         for job, step in work:
-            job.placement.publish_prompt()
+            job.placement.publish_read()
             here = slice(first, first + len(step.rows))
             first = here.stop
             if step.rows:

@@ -34,7 +34,9 @@ class Placement:
 
     def __init__(self, running: RunningRequest, pool: KVPool) -> None:
         self.running, self._pool = running, pool
-        self._began = self._published = False
+        self._began = False
+        self._unpublished: list[LiveSegment] = []
+        """Of what others may share, what is not yet in memory in full."""
         self._doubtful = False
         """Whether tokens were computed that no logits have come of yet."""
         self._needed: list[LiveSegment] = []
@@ -42,14 +44,13 @@ class Placement:
         self._contents: dict[int, bytes] = {}
 
     @property
-    def prompt_name(self) -> bytes:
-        """Names the prompt with all it follows from."""
-        return self._content(self.running.prompt)
-
-    @property
-    def prompt_computed(self) -> bool:
-        """Whether the prompt is in memory in full."""
-        return self.running.prompt.pending == 0
+    def reading(self) -> set[bytes]:
+        """Names of prompt and given paths that are not in memory in full."""
+        return {
+            self._content(segment)
+            for segment in (self.running.prompt, *self._given())
+            if segment.pending
+        }
 
     @property
     def pending(self) -> int:
@@ -68,28 +69,30 @@ class Placement:
                 yield block, min(segment.computed - at * BLOCK_TOKENS, BLOCK_TOKENS)
 
     def attach(self) -> None:
-        """Take over from the pool whatever it still holds of history and prompt."""
-        for segment in self._past():
+        """Take over from the pool whatever it still holds of history, prompt and given paths."""
+        for segment in (*self._past(), *self._given()):
             segment.find(self._pool, self._base(segment))
         if not self._began:
             self.running.cached_tokens = sum(segment.computed for segment in self._past())
-        self._published = False
+        self._unpublished = [self.running.prompt, *self._given()]
 
     def detach(self, *, discard: bool = False) -> None:
         """Give all memory back; ``discard`` its contents where they are worthless."""
         # What others follow from is given away last.
+        given = {segment.index for segment in self._given()}
         for segment in reversed(self.running.segments):
-            if segment.computed and segment.kind is not Kind.PATH and not discard:
+            shared = segment.kind is not Kind.PATH or segment.index in given
+            if segment.computed and shared and not discard:
                 segment.publish(self._pool, self._base(segment))
             segment.drop(self._pool, discard=discard, doubtful=self._doubtful)
         self._needed_for, self._doubtful = None, False
 
-    def publish_prompt(self) -> None:
-        """Let other requests find the prompt as soon as it is in memory in full."""
-        prompt = self.running.prompt
-        if not self._published and prompt.pending == 0:
-            prompt.publish(self._pool, self._base(prompt))
-            self._published = True
+    def publish_read(self) -> None:
+        """Let other requests find prompt and given paths as soon as they are in memory in full."""
+        for segment in self._unpublished:
+            if segment.pending == 0:
+                segment.publish(self._pool, self._base(segment))
+        self._unpublished = [segment for segment in self._unpublished if segment.pending]
 
     def choose(self, limit: int) -> list[Share]:
         """What the next forward computes: everything pending if it fits, else a beginning of it.
@@ -173,6 +176,11 @@ class Placement:
         """Prompts and summaries up to this request's prompt: what other requests may share."""
         upto = self.running.segments[: self.running.prompt.index + 1]
         return [segment for segment in upto if segment.kind is not Kind.PATH]
+
+    def _given(self) -> list[LiveSegment]:
+        """Paths that came with the request: others may ask for a summary of some of them."""
+        given = self.running.request.given_paths is not None
+        return self.running.rounds[0].paths if given else []
 
     def _base(self, segment: LiveSegment) -> bytes:
         """What the names of a segment's blocks begin with."""

@@ -72,13 +72,11 @@ class Scheduler:
         return work
 
     def _admit(self) -> None:
-        computing = {
-            job.placement.prompt_name for job in self.running if not job.placement.prompt_computed
-        }
+        reading = set().union(*(job.placement.reading for job in self.running))
         rows = sum(job.rows for job in self.running)
         for job in list(self.waiting):
-            # Whoever asks the same as another waits for that prompt rather than computing it too.
-            if job.placement.prompt_name in computing:
+            # Whoever reads the same as another waits for it rather than computing it too.
+            if not reading.isdisjoint(job.placement.reading):
                 continue
             if self.running and rows + job.rows > self._max_rows:
                 break
@@ -90,8 +88,7 @@ class Scheduler:
             self.waiting.remove(job)
             insort(self.running, job)
             rows += job.rows
-            if not job.placement.prompt_computed:
-                computing.add(job.placement.prompt_name)
+            reading |= job.placement.reading
 
     def _limits(self) -> dict[int, int]:
         """Tokens that each request may compute in this step, by arrival."""
