@@ -33,6 +33,16 @@ def test_report_covers_the_environment(run: Run) -> None:
     assert code == (0 if report["ok"] else 1)
 
 
+def test_threads_that_the_environment_asks_for_are_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for asked in (True, False):
+        monkeypatch.setenv("OMP_NUM_THREADS", "77" if asked else "")
+        _, output, _ = run("doctor", "--json")
+        [cpu] = [c["detail"] for c in json.loads(output)["checks"] if c["name"] == "CPU"]
+        assert ("OMP_NUM_THREADS asks for 77" in cpu) == asked
+
+
 def test_text_says_the_same(run: Run) -> None:
     code, output, _ = run("doctor")
     assert torch.__version__ in output

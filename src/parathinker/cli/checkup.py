@@ -14,7 +14,7 @@ from rich.console import Console
 from parathinker import ThinkingParams, __version__
 from parathinker.errors import ParaThinkerError
 from parathinker.modeling.folders import EMBEDDED, embedded_models
-from parathinker.processors import usable_processors
+from parathinker.processors import default_threads, has_bfloat16_units, usable_processors
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 _NOT_FOR_USERS = ("dev",)
@@ -52,7 +52,12 @@ def _torch() -> list[Check]:
             Check("PyTorch", BROKEN, f"cannot be imported: {error}", "pip install 'torch>=2.6'")
         ]
     capability = torch.backends.cpu.get_cpu_capability()
-    cpu = f"{usable_processors()} of {os.cpu_count()} cores may be used, {capability}"
+    cores, threads = usable_processors(), default_threads()
+    cpu = f"{cores} of {os.cpu_count()} cores may be used, {capability}"
+    if has_bfloat16_units() is False:
+        cpu += ", no bfloat16 units"
+    if threads != cores:
+        cpu += f"; OMP_NUM_THREADS asks for {threads}"
     checks = [Check("PyTorch", OK, torch.__version__), Check("CPU", OK, cpu), *_engine()]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
