@@ -38,7 +38,7 @@ others() {
   $bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
 
   $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
-    --paths 1,2,4 --budget 256 --summary-tokens 48 --latency-questions 1 --methods "$methods" \
+    --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
     --output "$folder/smollm2"
   $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 }
