@@ -79,7 +79,7 @@ embed-smollm2: $(DEV) ## Put the adapter that train-smollm2 made into the packag
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)
 
-temperatures: $(DEV) ## The same comparison at temperatures 0 and 1, half an hour; in runs/temperatures
+temperatures: $(DEV) ## The same comparison at temperatures 0 and 1; in runs/temperatures
 	bash scripts/temperatures.sh
 
 chain: $(DEV) ## The whole chain, teacher to trained model, with kills on the way; in runs/chain

@@ -8,14 +8,9 @@
 # Usage: scripts/paper_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/show_report.sh
+source scripts/measuring.sh
 folder=${1:-runs/paper}
-bin=.venv/bin
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-questions=${QUESTIONS:-500}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
-chain=(--model tiny --benchmark products)
-tiny=("${chain[@]}" --budget 288 --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 likeliest short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
@@ -26,16 +21,16 @@ others() {
     $bin/parathinker train recipes/tiny-data-only.yaml --output runs/tiny-data-only
   fi
 
-  $bin/parathinker diagnose ablations "${tiny[@]}" --limit "$questions" --data-only "$data_only" \
+  $bin/parathinker diagnose ablations "${tiny[@]}" --data-only "$data_only" \
     --output "$folder/ablations"
 
   # The embedded model's paths have 228 tokens, which powers of two would step over.
-  $bin/parathinker diagnose budget "${chain[@]}" --limit "$questions" --output "$folder/budget" \
+  $bin/parathinker diagnose budget "${chain[@]}" --output "$folder/budget" \
     --budgets 64,128,227,228,240,288,576,1152
   # One wrong path of each question and one attempt behind each prefix: of wrong paths there are thousands.
-  $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --limit "$questions" --wrong-paths 1 --continuations 1 \
+  $bin/parathinker diagnose tunnel-vision "${tiny[@]}" --wrong-paths 1 --continuations 1 \
     --output "$folder/tunnel-vision"
-  $bin/parathinker diagnose diversity "${tiny[@]}" --limit "$questions" --output "$folder/diversity"
+  $bin/parathinker diagnose diversity "${tiny[@]}" --output "$folder/diversity"
 
   $bin/parathinker eval --model "$($bin/python benchmarks/smollm2.py)" --benchmark math500 --limit 20 \
     --paths 1,2,4 --budget 512 --summary-tokens 64 --latency-questions 1 --methods "$methods" \
@@ -43,29 +38,20 @@ others() {
   $bin/parathinker eval report "$folder/smollm2" --output "$folder/smollm2-report"
 }
 
-others_failed() {
-  tail -n 20 "$folder/others.log"
-  exit 1
-}
-
-mkdir -p "$folder"
-others >"$folder/others.log" 2>&1 &
-beside=$!
-trap 'kill $(pgrep -P "$beside") "$beside" 2>/dev/null || true' EXIT
+start_beside "$folder/others.log" others
 
 # Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
-$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
+$bin/parathinker eval "${tiny[@]}" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "$methods majority:thought_id=15 likeliest:thought_id=15"
 # A model of the data alone thinks in one chain, so it is measured as one: summed up, and by the last
 # answer that stands in the chain.
 while [ ! -d "$data_only" ] && kill -0 "$beside" 2>/dev/null; do sleep 5; done
-[ -d "$data_only" ] || others_failed
-$bin/parathinker eval "${tiny[@]}" --limit "$questions" --paths 1,2,4,8,16 --output "$folder/tiny" \
+[ -d "$data_only" ] || end_beside
+$bin/parathinker eval "${tiny[@]}" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "sequential:model=$data_only sequential:greedy=true,model=$data_only \
     sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
-wait "$beside" || others_failed
-trap - EXIT
+end_beside
 
 if [ -n "${SHOW:-}" ]; then
   show_report "$folder/tiny-report" tiny

@@ -10,9 +10,7 @@ from typing import Any
 
 from parathinker.data.samples import SampleStore
 from parathinker.data.schema import Question, question_id, write_questions
-from teacher_server import (
-    TeacherServer,
-)
+from teacher_server import TeacherServer
 
 CommandLine = Callable[..., tuple[int, str, str]]
 PATHS = 4

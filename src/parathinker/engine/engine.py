@@ -80,8 +80,7 @@ class Engine:
         self._orders: deque[Callable[[], None]] = deque()
         self._closed = self._broken = False
         self._thread: threading.Thread | None = None
-        self._leaving: threading.Thread | None = None
-        """The thread before, which may be at its last orders still."""
+        """None where nobody wants one; of a closed engine the last, which may not be over yet."""
         self._holder: int | None = None
         """The thread that holds the lock to place an order."""
         _engines.add(self)
@@ -198,10 +197,9 @@ class Engine:
         with self._changed:
             self._closed = True
             self._changed.notify()
-            threads = self._leaving, self._thread
-        for thread in threads:
-            if thread not in (None, threading.current_thread()):
-                thread.join()
+            thread = self._thread
+        if thread not in (None, threading.current_thread()):
+            thread.join()
 
     def _order(self, action: Callable[[], None]) -> None:
         """Have the engine's thread do something between two forwards."""
@@ -273,8 +271,6 @@ class Engine:
                 action()
             for job in [*self._scheduler.running, *self._scheduler.waiting]:
                 self._fail(job, _typed(error, "the engine broke"))
-            with self._changed:
-                self._thread, self._leaving = None, self._thread
             raise
 
     def _carry_out_orders(self) -> bool:
@@ -289,8 +285,8 @@ class Engine:
                 self._changed.wait(_REST_S)
             there, closed = len(self._orders), self._closed
             over = closed or not (there or self._sinks)
-            if over:
-                self._thread, self._leaving = None, self._thread
+            if over and not closed:
+                self._thread = None
         # One by one: if one breaks the engine, those behind it are still carried out.
         for _ in range(there):
             self._orders.popleft()()

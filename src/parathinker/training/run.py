@@ -272,7 +272,7 @@ class _Stage:
             adam_beta1=stage.adam_beta1,
             adam_beta2=stage.adam_beta2,
             max_grad_norm=stage.max_grad_norm,
-            bf16=stage.bf16 and not self._is_bfloat16_slow(),
+            bf16=self._computes_in_bfloat16(),
             **checkpointing,
             use_cpu=not torch.cuda.is_available(),
             ddp_find_unused_parameters=False,
@@ -287,14 +287,18 @@ class _Stage:
             disable_tqdm=True,
         )
 
-    def _is_bfloat16_slow(self) -> bool:
+    def _computes_in_bfloat16(self) -> bool:
+        """As the recipe has it, but not where that is slow; then the run says so."""
+        # Frozen weights of less than float32 would not go with it.
+        frozen = self._recipe.model.dtype != "float32"
         slow = not torch.cuda.is_available() and has_bfloat16_units() is False
-        if slow:
-            self._say(
-                f"{self._stage.name}: computing in float32, which is faster here than the recipe's "
-                "bfloat16: this processor has no units for it"
-            )
-        return slow
+        if not (self._stage.bf16 and slow) or frozen:
+            return self._stage.bf16
+        self._say(
+            f"{self._stage.name}: computing in float32, which is faster here than the recipe's "
+            "bfloat16: this processor has no units for it"
+        )
+        return False
 
     def _check_reporters(self) -> None:
         if "wandb" not in self._recipe.report_to:
