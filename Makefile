@@ -28,7 +28,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables temperatures chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables sums-tables temperatures chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -78,6 +78,9 @@ embed-smollm2: $(DEV) ## Put the adapter that train-smollm2 made into the packag
 
 paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound run on SmolLM2; in runs/paper
 	bash scripts/paper_tables.sh $(PAPER)
+
+sums-tables: $(DEV) ## The same tables for smollm2-sums, its sequential rival trained first; in runs/sums
+	bash scripts/sums_tables.sh
 
 temperatures: $(DEV) ## The same comparison at temperatures 0 and 1; in runs/temperatures
 	bash scripts/temperatures.sh

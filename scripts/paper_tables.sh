@@ -11,9 +11,6 @@ cd "$(dirname "$0")/.."
 source scripts/measuring.sh
 folder=${1:-runs/paper}
 data_only=${DATA_ONLY:-runs/tiny-data-only/model}
-methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
-  majority confidence confidence:keep=10 likeliest short best reprefill tree parallel \
-  parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"
 
 others() {
   if [ ! -d "$data_only" ]; then
@@ -43,21 +40,14 @@ start_beside "$folder/others.log" others
 # Thought id 15 takes the best of the routes, by other held-out problems: votes of it alone.
 $bin/parathinker eval "${tiny[@]}" --paths 1,2,4,8,16 --output "$folder/tiny" \
   --methods "$methods majority:thought_id=15 likeliest:thought_id=15"
-# A model of the data alone thinks in one chain, so it is measured as one: summed up, and by the last
-# answer that stands in the chain.
-while [ ! -d "$data_only" ] && kill -0 "$beside" 2>/dev/null; do sleep 5; done
-[ -d "$data_only" ] || end_beside
+wait_for "$data_only"
 $bin/parathinker eval "${tiny[@]}" --paths 1,2,4,8,16 --output "$folder/tiny" \
-  --methods "sequential:model=$data_only sequential:greedy=true,model=$data_only \
-    sequential:summary=true,model=$data_only sequential:greedy=true,summary=true,model=$data_only"
+  --methods "$(of_one_chain "$data_only")"
 $bin/parathinker eval report "$folder/tiny" --output "$folder/tiny-report"
 end_beside
 
 if [ -n "${SHOW:-}" ]; then
   show_report "$folder/tiny-report" tiny
   show_report "$folder/smollm2-report" smollm2
-  for what in budget tunnel-vision ablations diversity; do
-    cp "$folder/$what/report.md" "docs/results/$what.md"
-    cp "$folder/$what/"*.png docs/results/
-  done
+  show_diagnoses "$folder"
 fi

@@ -4,19 +4,11 @@
 # One core does it in about an hour and a half. Usage: scripts/train_smollm2.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/smollm2.sh
 folder=${1:-runs/smollm2}
-bin=.venv/bin
-mkdir -p "$folder"
 
 $bin/parathinker train recipes/smollm2-lora.yaml --output "$folder/paths"
-if [ ! -f "$folder/questions.jsonl" ]; then # as in sums.py, which says what it is measured on, too
-  $bin/parathinker data questions reasoning-gym:basic_arithmetic --size 260 --seed 7 \
-    --option min_terms=6 --option max_terms=8 --option min_digits=3 --option max_digits=3 \
-    --option 'operators=["+"]' --option allow_parentheses=false --option allow_negation=false \
-    --option format_style=natural --output "$folder/questions.jsonl"
-fi
-$bin/parathinker data sample "$folder/questions.jsonl" --engine "$folder/paths/model" --paths 16 \
-  --weights int8 --temperature 0.6 --output "$folder/samples.sqlite"
+sampled "$folder/paths/model" "$folder" 260 7 16
 $bin/parathinker data build "$folder/samples.sqlite" --output "$folder/dataset" --force --paths 16 \
   --near-duplicates --unfinished --thought-ids --validation 0 --benchmarks "" \
   --summary-template "Answer: {answer}" --min-right 0 --parts \

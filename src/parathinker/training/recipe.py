@@ -63,8 +63,8 @@ class LoraRecipe:
     quantize: str | None = None
     """``nf4``: hold the frozen weights in four bits (QLoRA, arXiv 2305.14314); needs CUDA."""
     adapter: str | None = None
-    """Go on with the adapter in this folder, which says its own rank and modules, in place of a
-    fresh one."""
+    """Go on with the adapter in this folder, or the embedded one of this name, in place of a fresh
+    one; it says its own rank and modules."""
 
     def __post_init__(self) -> None:
         _at_least("model.lora", self, 1, "rank")
