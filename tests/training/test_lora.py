@@ -21,6 +21,7 @@ from parathinker.errors import CheckpointError, MissingExtraError, UsageError
 from parathinker.modeling.adapter import load_adapter, merged_weights
 from parathinker.modeling.adapter_base import BASE_FILE, is_adapter
 from parathinker.modeling.export import export_model
+from parathinker.modeling.folders import adapter_folder
 from parathinker.tokens import ControlTokens
 from parathinker.training.model import build_model
 from parathinker.training.recipe import LoraRecipe, ModelRecipe
@@ -177,6 +178,11 @@ def test_another_run_goes_on_with_an_adapter(tmp_path: Path, bases: Callable[...
         torch.testing.assert_close(weight, two[name], atol=1e-6, rtol=0, msg=name)
     with pytest.raises(UsageError, match=r"adapter .* is no folder with an adapter"):
         build_model(recipe(1, lora_model(bases(), lora={"adapter": str(tmp_path)})).model, 0)
+
+
+def test_an_embedded_adapter_goes_by_its_name(tmp_path: Path) -> None:
+    assert is_adapter(adapter_folder("smollm2-sums"))
+    assert adapter_folder(str(tmp_path)) == tmp_path
 
 
 def test_a_bfloat16_base_stays_bfloat16_and_what_is_trained_is_float32(

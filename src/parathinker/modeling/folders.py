@@ -26,6 +26,11 @@ def embedded_adapters() -> list[str]:
     return sorted(p.parent.name for p in EMBEDDED.glob(f"*/{ADAPTER_CONFIG}"))
 
 
+def adapter_folder(name: str) -> Path:
+    """Where an embedded adapter lies, by its name; any other name is a path."""
+    return EMBEDDED / name if name in embedded_adapters() else Path(name)
+
+
 def resolve_model(name: str) -> Path:
     """The folder of an embedded model's name, a path, or a hub id (downloaded once).
 

@@ -9,12 +9,7 @@ from parathinker.errors import CheckpointError, MissingExtraError, UsageError
 from parathinker.modeling.adapter import add_adapter, load_adapter
 from parathinker.modeling.adapter_base import AdapterBase, is_adapter
 from parathinker.modeling.config import SUPPORTED_MODEL_TYPES, DecoderConfig
-from parathinker.modeling.folders import (
-    EMBEDDED,
-    embedded_adapters,
-    embedded_models,
-    resolve_model,
-)
+from parathinker.modeling.folders import adapter_folder, embedded_models, resolve_model
 from parathinker.modeling.prepare import ready_model
 from parathinker.modeling.thought_embedding import (
     attach_thought_embeddings,
@@ -40,8 +35,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
     attention.register()
     transformers.set_seed(seed)
     if recipe.lora is not None and recipe.lora.adapter is not None:
-        named = recipe.lora.adapter
-        adapter = EMBEDDED / named if named in embedded_adapters() else Path(named)
+        adapter = adapter_folder(recipe.lora.adapter)
         if not is_adapter(adapter):
             raise UsageError(f"recipe: model.lora.adapter {adapter} is no folder with an adapter")
         return continue_model(adapter, recipe)
