@@ -18,7 +18,9 @@ from packed_cases import MODEL_INPUTS, any_example, gradients
 from test_structured_attention import LargestTensor
 from torch import Tensor
 
+from parathinker.modeling.adapter import TrainedRows, add_adapter, trained_rows
 from parathinker.prompt import PromptCodec
+from parathinker.tokens import ControlTokens
 from parathinker.training import loss as chunked
 from parathinker.training.batch import IGNORED, pack
 from parathinker.training.loss import loss_parts, packed_loss, weighted_cross_entropy
@@ -46,6 +48,26 @@ def test_it_equals_the_plain_loss_and_its_gradients(rows: int, chunk: int, seed:
     mine = torch.autograd.grad(total / 7, (hidden, head))
     theirs = torch.autograd.grad((plain * weights).sum() / 7, (hidden, head))
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 45), st.sets(st.integers(0, WORDS - 1), min_size=1))
+def test_rows_that_alone_are_trained_stand_in_the_place_of_the_heads(
+    rows: int, chunk: int, words: set[int]
+) -> None:
+    hidden, head, labels, weights = operands(rows)
+    index = torch.tensor(sorted(words))
+    own = torch.randn(len(words), HIDDEN, requires_grad=True)
+    trained = TrainedRows(head, index, own)
+    total, losses = weighted_cross_entropy(
+        hidden, head, labels, weights, chunk * WORDS, trained=trained
+    )
+    whole = head.detach().index_copy(0, index, own)
+    plain = F.cross_entropy(hidden @ whole.T, labels, reduction="none")
+    torch.testing.assert_close(losses, plain, atol=1e-5, rtol=1e-5)
+    mine = torch.autograd.grad(total, (hidden, own, head), allow_unused=True)
+    theirs = torch.autograd.grad((plain * weights).sum(), (hidden, own))
+    torch.testing.assert_close(mine[:2], theirs, atol=1e-5, rtol=1e-5)
+    assert mine[2] is None
 
 
 def test_a_frozen_head_costs_no_gradient_and_no_grad_costs_none() -> None:
@@ -187,6 +209,38 @@ def test_through_a_model_it_equals_the_plain_loss(
     assert parts.summary.item() == pytest.approx(losses[~of_path].sum().item(), rel=1e-5)
     assert int(parts.path_tokens) == int((of_path & labelled).sum())
     assert int(parts.summary_tokens) == int((~of_path & labelled).sum())
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
+def test_through_an_adapter_it_equals_the_plain_loss(
+    random_model: Callable[..., Path], tied: bool, sharded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = random_model("llama", tied=tied)
+    monkeypatch.setattr(chunked, "CHUNK_NUMBERS", 3000)  # several chunks
+    batch = batch_for(folder)
+    model, tokenizer = load_model(folder)
+    control = ControlTokens.find(tokenizer.get_vocab())
+    adapted = add_adapter(model, control, 4, 8.0, 0.0, ("q_proj", "down_proj"))
+    causal_lm = adapted.get_base_model()
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name or "trainable_tokens" in name:  # updates start from zero
+            torch.nn.init.normal_(weight, std=0.1)
+        if sharded:  # as DeepSpeed marks what it holds in parts
+            weight.ds_id = 0
+    assert (trained_rows(causal_lm.get_output_embeddings()) is None) == sharded
+    expected, _ = plain_loss(adapted, batch)
+    expected.backward()
+    theirs = gradients(adapted)
+    adapted.zero_grad()
+    total, _ = packed_loss(adapted, batch, causal_lm)
+    total.backward()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    mine = gradients(adapted)
+    assert any("trainable_tokens" in name for name in mine)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], atol=1e-4, rtol=1e-4, msg=name)
 
 
 def test_the_head_gives_logits_again_afterwards(random_model: Callable[..., Path]) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parathinker.errors import CheckpointError, MissingExtraError, UsageError
 from parathinker.modeling.adapter_base import read_base
@@ -103,6 +104,35 @@ def load_adapter(folder: Path, trainable: bool = False, **options: Any) -> tuple
     if trainable:
         _train_in_float32(adapted)
     return adapted, tokenizer
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """Rows of a frozen matrix that are trained all the same."""
+
+    frozen_VE: Tensor
+    """The matrix."""
+    index_R: Tensor
+    """Which rows, int64."""
+    rows_RE: Tensor
+    """What stands in their place."""
+
+
+def trained_rows(head: Any) -> TrainedRows | None:
+    """Those of an output head on which an adapter trains nothing else; None for any other head."""
+    layer = getattr(head, "token_adapter", None)
+    if layer is None or layer.merged or layer.disable_adapters:
+        return None
+    linear = layer.base_layer
+    if not isinstance(linear, nn.Linear) or linear.bias is not None:
+        return None
+    rows_RE = layer.trainable_tokens_delta[_ADAPTER]
+    if list(layer.active_adapters) != [_ADAPTER] or not linear.weight.is_floating_point():
+        return None
+    if hasattr(rows_RE, "ds_id"):  # DeepSpeed holds but parts of it outside of PEFT's own call
+        return None
+    index_R = torch.tensor(layer.token_indices[_ADAPTER], device=rows_RE.device)
+    return TrainedRows(linear.weight, index_R, rows_RE)
 
 
 def merged_weights(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ are worked out at once, and the chunk's logits forgotten. PyTorch 2.13's ``linea
 computes alike, but needs that version, and rounds each row's loss to the dtype of the inputs.
 """
 
-# Shapes: N rows, E hidden size, V vocabulary.
+# Shapes: N rows, E hidden size, V vocabulary, R words that alone are trained.
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from parathinker.modeling.adapter import TrainedRows, trained_rows
 from parathinker.training.batch import IGNORED
 
 CHUNK_NUMBERS = 2**25
@@ -65,6 +66,7 @@ def weighted_cross_entropy(
     labels_N: Tensor,
     weights_N: Tensor,
     chunk_numbers: int | None = None,
+    trained: TrainedRows | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Σ weight · cross-entropy(hidden @ headᵀ, label); products in autocast's dtype if it is on.
 
@@ -76,6 +78,8 @@ def weighted_cross_entropy(
         weights_N: float32, constants.
         chunk_numbers: at most so many logits at a time, but at least those of one row; by default
             ``CHUNK_NUMBERS``.
+        trained: rows that stand in the place of the head's own; gradients flow to them and not to
+            ``head_VE``.
 
     Returns:
         The sum, and the unweighted loss of each row; both float32, the rows without gradient.
@@ -87,7 +91,11 @@ def weighted_cross_entropy(
     learn = torch.is_grad_enabled()
     rows = _chunk_rows(head_VE.shape[0], chunk_numbers)
     apply: Callable[..., tuple[Tensor, Tensor]] = _ChunkedCrossEntropy.apply
-    return apply(hidden_NE, head_VE, labels_N, weights_N, rows, dtype, learn)
+    if trained is None:
+        return apply(hidden_NE, head_VE, labels_N, weights_N, rows, dtype, learn, None, None)
+    fixed = head_VE.detach()
+    given = (trained.index_R, trained.rows_RE)
+    return apply(hidden_NE, fixed, labels_N, weights_N, rows, dtype, learn, *given)
 
 
 def _chunk_rows(vocabulary: int, chunk_numbers: int | None = None) -> int:
@@ -95,7 +103,8 @@ def _chunk_rows(vocabulary: int, chunk_numbers: int | None = None) -> int:
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradients in one pass: forward keeps dhidden [N, E] and dhead [V, E] for backward.
+    """Loss and gradients in one pass: forward keeps dhidden [N, E] and dhead [V, E] or drows [R, E]
+    for backward.
 
     With z = hidden @ headᵀ and p = softmax(z), the loss of a row is log Σ exp z - z[label], and its
     gradient with respect to z is weight · (p - 1[label]).
@@ -111,14 +120,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk: int,
         dtype: torch.dtype,
         learn: bool,
+        index_R: Tensor | None,
+        rows_RE: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        wanted = [learn and need for need in ctx.needs_input_grad[:2]]
-        d_hidden_NE, d_head_VE = (
-            torch.zeros_like(x, dtype=torch.float32) if want else None
-            for x, want in zip((hidden_NE, head_VE), wanted, strict=True)
+        inputs = {0: hidden_NE, 1: head_VE, 8: rows_RE}
+        d_hidden_NE, d_head_VE, d_rows_RE = (
+            torch.zeros_like(x, dtype=torch.float32)
+            if x is not None and learn and ctx.needs_input_grad[i]
+            else None
+            for i, x in inputs.items()
         )
+        gradients = (d_hidden_NE, d_head_VE, d_rows_RE)
         losses_N = hidden_NE.new_empty(len(labels_N), dtype=torch.float32)
         head = head_VE.to(dtype)
+        if index_R is not None and rows_RE is not None:
+            head = head.index_copy(0, index_R, rows_RE.to(dtype))
         with torch.autocast(hidden_NE.device.type, enabled=False):
             for start in range(0, len(labels_N), chunk):
                 rows = slice(start, start + chunk)
@@ -128,7 +144,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 at_label = z.gather(1, labels)
                 total = z.exp_().sum(1, keepdim=True)
                 losses_N[rows] = (total.log() - at_label)[:, 0]
-                if not any(wanted):
+                if all(gradient is None for gradient in gradients):
                     continue
                 weights = weights_N[rows, None].float()
                 d_z = z.mul_(weights / total).scatter_add_(1, labels, -weights).to(dtype)
@@ -139,8 +155,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         d_head_VE.addmm_(d_z.T, hidden)
                     else:
                         d_head_VE.add_(d_z.T @ hidden)
-        ctx.gradients = (d_hidden_NE, d_head_VE)
-        ctx.dtypes = (hidden_NE.dtype, head_VE.dtype)
+                if d_rows_RE is not None:
+                    d_rows_RE.add_(d_z[:, index_R].T @ hidden)
+        ctx.gradients = gradients
+        ctx.dtypes = [None if x is None else x.dtype for x in inputs.values()]
         ctx.mark_non_differentiable(losses_N)
         return (losses_N * weights_N.float()).sum(), losses_N
 
@@ -150,11 +168,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the chunked cross-entropy goes backward only once")
         gradients, ctx.gradients = ctx.gradients, None
-        d_hidden, d_head = (
+        d_hidden, d_head, d_rows = (
             None if x is None else x.mul_(grad).to(dtype)
             for x, dtype in zip(gradients, ctx.dtypes, strict=True)
         )
-        return d_hidden, d_head, None, None, None, None, None
+        return d_hidden, d_head, None, None, None, None, None, None, d_rows
 
 
 def packed_loss(
@@ -198,6 +216,10 @@ def _loss_in_head(model: Any, labels_N: Tensor, weights_N: Tensor) -> Iterator[l
         hidden_NE = hidden.flatten(0, -2)
         if isinstance(head, nn.Linear) and getattr(head, "bias", None) is None:
             total, rows = weighted_cross_entropy(hidden_NE, head.weight, labels_N, weights_N)
+        elif (trained := trained_rows(head)) is not None:
+            total, rows = weighted_cross_entropy(
+                hidden_NE, trained.frozen_VE, labels_N, weights_N, trained=trained
+            )
         else:
             chunk = _chunk_rows(model.config.vocab_size)
             total, rows = _through(usual, hidden_NE, labels_N, weights_N, chunk)
