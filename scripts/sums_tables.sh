@@ -17,9 +17,9 @@ others() {
     --output "$folder/ablations"
   $bin/parathinker diagnose budget "${chain[@]}" --output "$folder/budget" \
     --budgets 28,56,72,80,88,96,112,224,448,896
+  $bin/parathinker diagnose diversity "${sums[@]}" --output "$folder/diversity"
   $bin/parathinker diagnose tunnel-vision "${sums[@]}" --wrong-paths 1 --continuations 1 \
     --output "$folder/tunnel-vision"
-  $bin/parathinker diagnose diversity "${sums[@]}" --output "$folder/diversity"
 }
 
 start_beside "$folder/others.log" others
