@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parathinker.engine import kv_pool, memory
 from parathinker.engine.batch import BLOCK_TOKENS
 from parathinker.engine.kv_pool import KVPool, bytes_per_token
 from parathinker.engine.memory import kv_blocks, memory_of
@@ -32,6 +35,46 @@ BLOCK_BYTES = BLOCK_TOKENS * 2 * 2 * 2 * 8 * 4
 
 def pool(blocks: int) -> KVPool:
     return KVPool(CONFIG, blocks, CPU, torch.float32)
+
+
+def test_where_memory_is_short_kept_blocks_are_used_again_before_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kv_pool, "LOOK_EVERY", 1)  # looks every time
+    short = False
+    kv = KVPool(CONFIG, 8, CPU, torch.float32, lambda: short)
+    first, second = kv.take(2)
+    kv.publish(first, b"first")
+    kv.release([first])
+    assert kv.take(1) == [2]
+    short = True
+    assert kv.take(1) == [first]
+    assert kv.find(b"first") is None
+    assert kv.take(1) == [3]  # nothing is kept, and requests are to be served
+    kv.publish(second, b"second")
+    kv.release([second])
+    short = False
+    assert kv.take(1) == [4]
+    assert kv.find(b"second") == second
+
+
+def test_how_short_memory_is_is_read_off_the_machine_or_its_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    assert not memory.is_short(CPU)  # nobody says
+    whole = memory_of(CPU)
+    for share, short in ((0.2, False), (0.1, True)):
+        meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable: {int(whole * share) >> 10} kB\n")
+        assert memory.is_short(CPU) == short
+    meminfo.write_text(f"MemAvailable: {whole >> 10} kB\n")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    for used, short in ((500_000, False), (900_000, True)):
+        (tmp_path / "memory.stat").write_text(f"anon {used}\nfile 77\n")
+        assert memory.is_short(CPU) == short
+    assert memory_of(CPU) == 1_000_000
 
 
 def test_blocks_are_taken_all_or_none():

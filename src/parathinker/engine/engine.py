@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from parathinker.engine.batch import BLOCK_TOKENS, ForwardBatch, Read
 from parathinker.engine.kv_pool import KVPool
+from parathinker.engine.memory import is_short
 from parathinker.engine.placement import Placement, StepInput
 from parathinker.engine.protocol import EngineLoad, Sink
 from parathinker.engine.request import EngineRequest
@@ -72,7 +74,13 @@ class Engine:
         options: EngineOptions,
     ) -> None:
         self._runner, self._control, self._banned = runner, control, banned
-        self._pool = KVPool(runner.config, options.kv_blocks, runner.device, runner.dtype)
+        self._pool = KVPool(
+            runner.config,
+            options.kv_blocks,
+            runner.device,
+            runner.dtype,
+            partial(is_short, runner.device),
+        )
         self._scheduler = Scheduler(self._pool, options.max_tokens, options.max_rows)
         self._sinks: dict[int, Sink] = {}
         self._arrivals = itertools.count()

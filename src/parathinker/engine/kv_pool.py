@@ -2,7 +2,8 @@
 
 A block is free, in use by one or more segments, or kept: nobody uses it, but its contents have a
 name (a digest of all tokens it follows from), so a later request that begins alike finds it. Kept
-blocks are given away, least recently used first, when no free ones are left.
+blocks are given away, least recently used first, when no free ones are left, or when the machine is
+short of memory for new ones.
 """
 
 # Shapes: L layers, B blocks, K kv heads, D head dim, T tokens of a block.
@@ -10,7 +11,7 @@ blocks are given away, least recently used first, when no free ones are left.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +36,25 @@ class KVUsage:
     bytes_per_token: int
 
 
+LOOK_EVERY = 2**26
+"""Bytes that are taken between two looks at how much memory the machine has left."""
+
+
 class KVPool:
-    """All KV memory of an engine."""
+    """All KV memory of an engine.
+
+    Args:
+        is_short: whether the machine has so little memory left that kept blocks are better given
+            away than others used for the first time.
+    """
 
     def __init__(
-        self, config: DecoderConfig, blocks: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: DecoderConfig,
+        blocks: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        is_short: Callable[[], bool] = lambda: False,
     ) -> None:
         L, K, D, T = config.num_layers, config.num_kv_heads, config.head_dim, BLOCK_TOKENS
         # Keys stand with tokens innermost: scores of a block are then plain multiples and sums.
@@ -49,6 +64,10 @@ class KVPool:
         self.bytes_per_token = bytes_per_token(config, dtype)
         self._untouched = 0
         """Blocks from here on were never used; memory for them was not even committed."""
+        self._is_short, self._short = is_short, False
+        self._looks = max(1, LOOK_EVERY // (self.bytes_per_token * T))
+        """Blocks taken between two looks at the machine's memory."""
+        self._until_look = self._looks
         self._free: list[int] = []
         self._users: dict[int, int] = {}
         self._kept: OrderedDict[int, None] = OrderedDict()
@@ -71,7 +90,7 @@ class KVPool:
     def _take_one(self) -> int:
         if self._free:
             block = self._free.pop()
-        elif self._untouched < self.blocks:
+        elif self._untouched < self.blocks and not (self._kept and self._should_save()):
             block, self._untouched = self._untouched, self._untouched + 1
         else:
             block, _ = self._kept.popitem(last=False)
@@ -83,6 +102,12 @@ class KVPool:
             self.values_LBKTD[:, block] = 0
         self._users[block] = 1
         return block
+
+    def _should_save(self) -> bool:
+        self._until_look -= 1
+        if not self._until_look:
+            self._until_look, self._short = self._looks, self._is_short()
+        return self._short
 
     def find(self, name: bytes) -> int | None:
         """The block of that name, now one user richer; None if there is none."""

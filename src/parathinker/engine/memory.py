@@ -1,4 +1,4 @@
-"""How much memory the KV cache may take."""
+"""How much memory the KV cache may take, and whether the machine has it to spare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from parathinker.modeling.config import DecoderConfig
 
 DEFAULT_SHARE = 0.25
 """Of a CPU's memory, or of what is free on an accelerator with room to spare for activations."""
+RESERVE = 0.125
+"""Of a CPU's memory: with less left, nothing new is taken for what may be needed again."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MEMINFO, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
@@ -67,10 +70,28 @@ def memory_of(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # A container's limit, where there is one.
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file():
-        text = limit.read_text("ascii").strip()
-        if text.isdigit():
-            total = min(total, int(text))
-    return total
+    limit = _container_limit()
+    return total if limit is None else min(total, limit)
+
+
+def is_short(device: torch.device) -> bool:
+    """Whether a CPU has less than ``RESERVE`` of its memory left; False where it does not say."""
+    if device.type != "cpu" or not _MEMINFO.is_file():
+        return False
+    left = _read(_MEMINFO)["MemAvailable:"] * 2**10
+    limit = _container_limit()
+    if limit is not None:
+        left = min(left, limit - _read(_CONTAINER / "memory.stat")["anon"])
+    return left < RESERVE * memory_of(device)
+
+
+def _container_limit() -> int | None:
+    file = _CONTAINER / "memory.max"
+    text = file.read_text("ascii").strip() if file.is_file() else ""
+    return int(text) if text.isdigit() else None
+
+
+def _read(file: Path) -> dict[str, int]:
+    """Lines of a name and a number, perhaps with a unit."""
+    lines = (line.split() for line in file.read_text("ascii").splitlines())
+    return {words[0]: int(words[1]) for words in lines}
