@@ -6,6 +6,8 @@ import copy
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,14 @@ def test_another_run_goes_on_with_an_adapter(tmp_path: Path, bases: Callable[...
     )
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], atol=1e-6, rtol=0, msg=name)
+    # As a run does that was stopped between two stages: nothing was built in this process before.
+    code = f"""
+from pathlib import Path
+from parathinker.training.model import continue_model
+from parathinker.training.recipe import LoraRecipe, ModelRecipe
+continue_model(Path({str(folder)!r}), ModelRecipe(base={model["base"]!r}, lora=LoraRecipe()))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(UsageError, match=r"adapter .* is no folder with an adapter"):
         build_model(recipe(1, lora_model(bases(), lora={"adapter": str(tmp_path)})).model, 0)
 

@@ -32,7 +32,6 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
         import transformers
     except ImportError as error:
         raise MissingExtraError("training", "train") from error
-    attention.register()
     transformers.set_seed(seed)
     if recipe.lora is not None and recipe.lora.adapter is not None:
         adapter = adapter_folder(recipe.lora.adapter)
@@ -87,7 +86,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
 
 
 def attention_name(asked: str = "auto") -> str:
-    """The attention to train with on this machine, by its name with transformers.
+    """The attention to train with on this machine, by its name with transformers, which now know it.
 
     Raises:
         UsageError: FlexAttention was asked for where it cannot go backward.
@@ -100,6 +99,7 @@ def attention_name(asked: str = "auto") -> str:
             "recipe: model.attention flex trains on CUDA only, and there is no such device here; "
             "auto and structured train anywhere"
         )
+    attention.register()
     return flex.NAME if asked != "structured" and cuda else attention.NAME
 
 
