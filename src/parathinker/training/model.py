@@ -86,7 +86,7 @@ def build_model(recipe: ModelRecipe, seed: int) -> tuple[Any, Any]:
 
 
 def attention_name(asked: str = "auto") -> str:
-    """The attention to train with on this machine, by its name with transformers, which now know it.
+    """The attention to train with on this machine, by the name that transformers now know it by.
 
     Raises:
         UsageError: FlexAttention was asked for where it cannot go backward.
