@@ -124,7 +124,7 @@ def trained_rows(head: Any) -> TrainedRows | None:
     if layer is None or layer.merged or layer.disable_adapters:
         return None
     linear = layer.base_layer
-    if not isinstance(linear, nn.Linear) or linear.bias is not None:
+    if not isinstance(linear, nn.Linear) or getattr(linear, "bias", None) is not None:
         return None
     rows_RE = layer.trainable_tokens_delta[_ADAPTER]
     if list(layer.active_adapters) != [_ADAPTER] or not linear.weight.is_floating_point():
