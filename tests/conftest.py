@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ settings.register_profile(
 settings.load_profile("shared cores")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A shell's background job ignores Ctrl-C, and so would whatever a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEASURED = "measured"
 
