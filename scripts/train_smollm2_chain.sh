@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 source scripts/smollm2.sh
 folder=${1:-runs/smollm2-data-only}
 
-# Chains of two, four and eight attempts; no problem twice, none that smollm2-sums has learned from.
+# Chains of two, four and eight attempts, of other problems each.
 sampled smollm2-sums "$folder/2" 120 1000 2
 sampled smollm2-sums "$folder/4" 120 2000 4
 sampled smollm2-sums "$folder/8" 240 3000 8
