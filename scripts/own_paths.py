@@ -22,6 +22,7 @@ from pathlib import Path
 
 from parathinker import ParaThinker, ThinkingParams
 from parathinker.data import products
+from parathinker.data.multiplication import Teacher
 from parathinker.data.schema import Example, PathText, write_examples
 
 DIGITS = (1, 2, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
@@ -56,11 +57,13 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="beginning of the names of what is written")
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--teacher", choices=products.TEACHERS, default="head")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     log = Path(f"{args.output}.log.jsonl")
     sample(args.model, log, args.problems, args.seed)
-    problems = [Paths.from_line(line) for line in log.read_text("utf-8").splitlines()]
+    teacher = products.TEACHERS[args.teacher]
+    problems = [Paths.from_line(line, teacher) for line in log.read_text("utf-8").splitlines()]
     written = (
         one
         for problem in problems
@@ -70,7 +73,7 @@ def main() -> None:
     parts = [part for problem in problems for part in (*in_parts(problem), *corrections(problem))]
     random.Random(args.seed).shuffle(parts)
     write_examples(f"{args.output}-parts.jsonl", parts)
-    right = sum(path.learn for problem in problems for path in problem.paths)
+    right = sum(path not in problem.wrong for problem in problems for path in problem.paths)
     print(f"{len(problems)} problems, {right} right paths")
 
 
@@ -105,42 +108,67 @@ class Paths:
 
     problem: products.Problem
     paths: tuple[PathText, ...]
+    teacher: Teacher
+
+    @property
+    def wrong(self) -> list[PathText]:
+        """Those that are not to be learned from their beginning."""
+        return [path for path in self.paths if path.given or not path.learn]
+
+    def worked_out(self, thought_id: int, learn: bool = True) -> PathText:
+        """As the teacher goes about it."""
+        text = products.work_out(self.problem, thought_id, teacher=self.teacher)
+        return PathText(text, learn, thought_id=thought_id)
 
     @classmethod
-    def from_line(cls, line: str) -> Paths:
+    def from_line(cls, line: str, teacher: Teacher) -> Paths:
         """Of a line of the log."""
         logged = json.loads(line)
         problem = products.parse_question(logged["question"])
         assert problem is not None, "the source makes problems of the task"
-        paths = []
-        for thought_id, text in logged["paths"].items():
-            right = text == products.work_out(problem, int(thought_id))
-            paths.append(PathText(text, learn=right, thought_id=int(thought_id)))
-        return cls(problem, tuple(paths))
+        paths = (judged(problem, text, int(i), teacher) for i, text in logged["paths"].items())
+        return cls(problem, tuple(paths), teacher)
+
+
+def judged(problem: products.Problem, text: str, thought_id: int, teacher: Teacher) -> PathText:
+    """A path, to be learned if it is right, and otherwise its check, if the teacher has one."""
+    if text == products.work_out(problem, thought_id, teacher=teacher):
+        return PathText(text, thought_id=thought_id)
+    finished = teacher.finished(problem.a, problem.b, text, thought_id)
+    if finished is None:
+        return PathText(text, learn=False, thought_id=thought_id)
+    whole, given = finished
+    # A wrong check, too, is there to be read as often as there to be put right.
+    checked = text.count("\n") == whole.count("\n")
+    if checked and text != whole and random.Random(text).random() < 0.5:
+        return PathText(text, learn=False, thought_id=thought_id)
+    given = 0 if whole == products.work_out(problem, thought_id, teacher=teacher) else given
+    return PathText(whole, thought_id=thought_id, given=given)
 
 
 def read_often(given: Paths) -> Example:
     """One example with all paths and many summaries."""
     rng = random.Random(given.problem.question)
-    return products.summed_up(given.problem, given.paths, READINGS, rng, first=READINGS_OF_FIRST)
+    return products.summed_up(
+        given.problem, given.paths, READINGS, rng, given.teacher, first=READINGS_OF_FIRST
+    )
 
 
 def corrections(given: Paths) -> Iterator[Example]:
     """An example of what some wrong paths should have been, if there are any."""
-    wrong = [path.thought_id for path in given.paths if not path.learn and path.thought_id]
+    wrong = [path.thought_id for path in given.wrong if path.thought_id]
     rng = random.Random(f"{given.problem.question} again")
     drawn = rng.sample(wrong, min(CORRECTED, len(wrong)))
-    shown = [PathText(products.work_out(given.problem, one), thought_id=one) for one in drawn]
+    shown = [given.worked_out(one) for one in drawn]
     if shown:
-        yield products.summed_up(given.problem, shown, READINGS_OF_RIGHT, rng)
+        yield products.summed_up(given.problem, shown, READINGS_OF_RIGHT, rng, given.teacher)
 
 
 def late_routes(given: Paths) -> Example:
     """An example to learn reading from, not writing."""
-    problem = given.problem
-    paths = [PathText(products.work_out(problem, i), learn=False, thought_id=i) for i in LATE]
-    answer = products.HEAD.answer_line(problem.answer)
-    return Example(problem.question, tuple(paths), answer, readings=READINGS_OF_LATE)
+    paths = tuple(given.worked_out(i, learn=False) for i in LATE)
+    answer = given.teacher.answer_line(given.problem.answer)
+    return Example(given.problem.question, paths, answer, readings=READINGS_OF_LATE)
 
 
 def in_parts(given: Paths) -> Iterator[Example]:
@@ -149,7 +177,7 @@ def in_parts(given: Paths) -> Iterator[Example]:
     rest = iter(rng.sample(given.paths, len(given.paths)))
     for size in rng.choice(PARTS):
         some = tuple(islice(rest, size))
-        yield products.summed_up(given.problem, some, (size,), rng)
+        yield products.summed_up(given.problem, some, (size,), rng, given.teacher)
 
 
 if __name__ == "__main__":

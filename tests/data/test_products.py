@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from parathinker.data import products
 from parathinker.data.multiplication import Teacher
-from parathinker.data.products import HEAD, WRITING, Problem, ProductsSource
+from parathinker.data.products import HEAD, NINES, Problem, ProductsSource
 from parathinker.errors import UsageError
 
 ROUTE = st.integers(1, HEAD.routes)
 
 
-@pytest.mark.parametrize("teacher", [HEAD, WRITING])
+@pytest.mark.parametrize("teacher", products.TEACHERS.values())
 @given(data=st.data(), thought_id=ROUTE)
 def test_teachers_are_right_on_every_route_and_always_write_the_same_layout(
     teacher: Teacher, data: st.DataObject, thought_id: int
@@ -47,6 +47,26 @@ def test_slips_happen_about_as_often_as_asked_and_are_carried_forward() -> None:
     assert slipped.count(truth) / 2000 == pytest.approx(0.95**HEAD.digits, abs=0.03)
     one = next(text for text in slipped if text != truth)
     assert products.parse_answer(one) != products.parse_answer(truth)
+
+
+@given(st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1), ROUTE, st.integers(0))
+def test_casting_out_nines_finds_all_wrong_answers_but_those_of_the_same_remainder(
+    a: int, b: int, thought_id: int, seed: int
+) -> None:
+    text = products.work_out(Problem("", a, b), thought_id, 0.2, random.Random(seed), NINES)
+    *_, check, answer = text.splitlines()
+    found = int(products.parse_answer(answer) or -1)
+    assert check[-1] == ("=" if found % 9 == a * b % 9 else "!")
+    assert NINES.finished(a, b, text, thought_id) == (text, len(text) - len(f"{check}\n{answer}"))
+
+
+def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:
+    text = products.work_out(Problem("", 37, 58), teacher=NINES)
+    assert text.endswith("\n9:711111*844444=4>612444444444=\nAnswer:         2146")
+    worked = text[: text.index("9:7")]
+    assert NINES.finished(37, 58, f"{worked}9:what?\nAnswer: 7", 1) == (text, len(worked))
+    assert NINES.finished(37, 58, worked[: len(worked) // 2], 1) is None
+    assert HEAD.finished(37, 58, worked, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -130,6 +150,16 @@ def test_paths_can_be_there_to_be_read_alone(teacher: str) -> None:
     assert not any(path.learn for path in example.paths)
 
 
+def test_a_chain_that_retries_ends_with_the_first_path_that_trusts_itself() -> None:
+    source = ProductsSource(9, slip_rates=(0.1,), teacher="nines", retry=True)
+    examples = [source.example(i, 4) for i in range(60)]
+    assert {len(example.paths) for example in examples} == {1, 2, 3, 4}
+    for example in examples:
+        trusted = [NINES.trusts(path.text) for path in example.paths]
+        assert not any(trusted[:-1])
+        assert trusted[-1] or len(trusted) == 4
+
+
 def test_other_wordings_come_with_either_factor_the_shorter() -> None:
     source = ProductsSource(5, digits=(6,), rephrase=1.0)
     problems = [products.parse_question(source.example(i, 1).question) for i in range(200)]
@@ -153,5 +183,5 @@ def test_digits_out_of_range_are_refused() -> None:
 
 
 def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, writing"):
+    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, nines, writing"):
         ProductsSource(0, teacher="abacus")

@@ -30,6 +30,7 @@ EXAMPLE = Example(
     paths=(
         PathText("6 * 7 = 42", answer="42", correct=True, thought_id=3),
         PathText("41?", learn=False),
+        PathText("43? No.", given=3),
     ),
     summary="It is 42.",
     readings=((0, 1), (1,)),
@@ -46,7 +47,18 @@ examples = st.builds(
     Example,
     question=spoken,
     paths=st.lists(
-        st.builds(PathText, texts, st.booleans(), maybe, st.none() | st.booleans()), min_size=1
+        texts.flatmap(
+            lambda text: st.builds(
+                PathText,
+                st.just(text),
+                st.booleans(),
+                maybe,
+                st.none() | st.booleans(),
+                st.none() | st.integers(1, 99),
+                st.integers(0, len(text)),
+            )
+        ),
+        min_size=1,
     ).map(tuple),
     summary=maybe,
     id=texts,
@@ -131,6 +143,7 @@ def test_an_example_needs_a_question_and_paths_only() -> None:
         ({"paths": ["b"], "readings": [[1]]}, "'readings' should list lists of indexes into the 1"),
         ({"paths": ["b"], "readings": [[]]}, "'readings' should list lists"),
         ({"paths": ["b"], "readings": [[0, 0]]}, "'readings' should list lists"),
+        ({"paths": [{"text": "b", "given": 2}]}, r"paths\[0\]: 'given' should be a number"),
         ({"paths": [{"text": "b", "thought_id": 0}]}, r"paths\[0\]: 'thought_id' should be a num"),
         ({"summary": 3}, "'summary' should be a string"),
         ({"answer": 42}, "'answer' should be a string"),

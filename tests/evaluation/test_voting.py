@@ -35,6 +35,16 @@ def test_a_vote_may_be_among_samples_of_one_thought_id() -> None:
         outcome("majority:thought_id=9", lab, case(3))
 
 
+def test_paths_that_say_they_are_wrong_have_no_vote_unless_all_do() -> None:
+    doubted = [dataclasses.replace(path(41, 9), text="Wrong! \\boxed{41}")] * 3
+    lab = ScriptedLab([*doubted, path(42, 20)])
+    assert outcome("majority", lab, case(4)).score == 0.0
+    found = outcome("majority:without=!", lab, case(4))
+    assert (found.score, found.path_tokens, found.note) == (1.0, 47, "")
+    assert outcome("short:m=4,without=!", lab, case(4)).score == 1.0
+    assert outcome("majority:without=!", lab, case(3)).answers == (doubted[0].text,)
+
+
 def test_answers_that_tie_share_the_question() -> None:
     lab = ScriptedLab([path(1, 10), path(42, 30), path(2, 9), path(42, 9), path(1, 9)])
     found = outcome("majority", lab, case(5))

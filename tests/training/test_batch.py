@@ -43,6 +43,18 @@ def test_the_loss_covers_what_the_model_writes_itself_and_never_crosses_segments
     assert summary == (*[IGNORED] * (forced - 1), *encoded.tokens[3][forced:], IGNORED)
 
 
+def test_the_loss_leaves_out_the_beginning_that_a_path_is_given(codec: PromptCodec) -> None:
+    example = Example("2 + 2?", (PathText("2, 3, five", given=6),))
+    for chain in (False, True):
+        (_, tokens), (_, labels) = (
+            getattr(encode_example(example, codec, random.Random(0), chain=chain), name)
+            for name in ("tokens", "labels")
+        )
+        assert tokens[1:-1] == (*codec.encode_text("2, 3, "), *codec.encode_text("five"))
+        given = 1 + len(codec.encode_text("2, 3, "))
+        assert labels == (*[IGNORED] * (given - 1), *tokens[given:], IGNORED)
+
+
 def test_thought_ids_are_drawn_at_random_out_of_all_that_exist(codec: PromptCodec) -> None:
     rng = random.Random(1)
     drawn = [

@@ -1,6 +1,6 @@
-"""Two teachers of multiplication: one does it in writing, one in the head.
+"""Teachers of multiplication: one does it in writing, one in the head, one also checks itself.
 
-Both write digits with the ones first, so that carries run the way the text does, and zero-pad every
+All write digits with the ones first, so that carries run the way the text does, and zero-pad every
 number to one width: the same step stands at the same place in every path. The last line is the
 answer, read normally.
 
@@ -21,13 +21,23 @@ through other totals, and so make others. The digits of the second factor are nu
     1:5*0730>0581    50 * 37 = 1850; running total 1850
     0:8*7300>6412    8 * 37 = 296; running total 2146
     Answer: 2146
+
+**Casting out nines** is done by who does not trust his head. Numbers leave the same remainder by 9
+as their digits added up; one is noted after each digit of the factors and of the total. Where the
+product of the factors' remainders is not that of the total, the path says that its answer is wrong
+(``!``); where it is (``=``), the answer is right, or one of the wrong ones in nine that pass::
+
+    9:71*84=4>6124=  7, 37 leave 7, 1; 8, 58 leave 8, 4; 1 * 4 = 4; 6, 46, 146, 2146 leave 6 to 4
+    Answer: 2146
 """
 
 from __future__ import annotations
 
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import accumulate
 from typing import ClassVar, TypeAlias
 
 Slip: TypeAlias = Callable[[int], int]
@@ -45,6 +55,16 @@ class Teacher(ABC):
     @abstractmethod
     def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
         """What a path writes."""
+
+    def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
+        """A path of anyone's as far as it works the product out, and behind it what this teacher
+        would write then; and how many characters were worked out. None if that is not to be taught.
+        """
+        return None
+
+    def trusts(self, text: str) -> bool:
+        """Whether a path says of itself that it is right."""
+        return False
 
     def answer_line(self, answer: int) -> str:
         """The last line of a path, which is also the whole summary."""
@@ -91,7 +111,11 @@ class InTheHead(Teacher):
             total = slip((total + shifted * int(places[place])) % 10**width)
             noted = f"{ones_first(shifted, width)}>{ones_first(total, width)}"
             lines.append(f"{place}:{places[place]}*{noted}")
-        return "\n".join([*lines, self.answer_line(total)])
+        return "\n".join([*lines, *self.last_lines(first, second, total)])
+
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+        """What is written when the last total is there."""
+        return [self.answer_line(total)]
 
     def route(self, thought_id: int) -> tuple[bool, list[int]]:
         """How a path goes about it: whether factors change places, and the order of the digits."""
@@ -99,6 +123,38 @@ class InTheHead(Teacher):
         start, backwards = divmod(turn, 2)
         step = -1 if backwards else 1
         return swapped == 1, [(start + step * i) % self.digits for i in range(self.digits)]
+
+
+class CastingOutNines(InTheHead):
+    """In the head, and checked before it is answered."""
+
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+        """The check, and the answer."""
+        factors = [self._remainders(factor, self.digits) for factor in (first, second)]
+        product = int(factors[0][-1]) * int(factors[1][-1]) % 9
+        found = self._remainders(total, 2 * self.digits)
+        verdict = "=" if product == int(found[-1]) else "!"
+        return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
+
+    def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
+        """With a check of the total that the path came to, and that as its answer."""
+        worked = text.split("\n")[: 1 + self.digits]
+        total = re.fullmatch(rf".*>(\d{{{2 * self.digits}}})", worked[-1])
+        if len(worked) <= self.digits or not total:
+            return None
+        first, second = (b, a) if self.route(thought_id)[0] else (a, b)
+        last = self.last_lines(first, second, int(total[1][::-1]))
+        return "\n".join([*worked, *last]), len("\n".join(worked)) + 1
+
+    def trusts(self, text: str) -> bool:
+        """Whether the check agreed."""
+        return "=\n" in text
+
+    @staticmethod
+    def _remainders(value: int, width: int) -> str:
+        """By 9, of the first digit, the first two and so on, from the ones up."""
+        added = accumulate(map(int, ones_first(value, width)))
+        return "".join(str(one % 9) for one in added)
 
 
 def slips(rate: float, rng: random.Random) -> Slip:

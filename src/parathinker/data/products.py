@@ -17,13 +17,22 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from parathinker.data.multiplication import InTheHead, InWriting, Teacher, no_slip, slips
+from parathinker.data.multiplication import (
+    CastingOutNines,
+    InTheHead,
+    InWriting,
+    Teacher,
+    no_slip,
+    slips,
+)
 from parathinker.data.parts import hold_in_parts
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-HEAD, WRITING = InTheHead(), InWriting()
-TEACHERS: Mapping[str, Teacher] = MappingProxyType({"head": HEAD, "writing": WRITING})
+HEAD, NINES, WRITING = InTheHead(), CastingOutNines(), InWriting()
+TEACHERS: Mapping[str, Teacher] = MappingProxyType(
+    {"head": HEAD, "nines": NINES, "writing": WRITING}
+)
 DIGITS = HEAD.digits
 """Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""
 HELD_OUT_SEED = 20_000_000
@@ -143,9 +152,12 @@ class ProductsSource:
         readings: how many of an example's paths each of its summaries reads, drawn at random; empty
             for one summary of all paths.
         rephrase: share of problems asked in other words, half of them with one factor shorter.
-        learn_paths: whether the loss covers flawless paths; without it they are there to be read.
+        learn_paths: whether the loss covers flawless paths, and of the others the check, if the
+            teacher has one; without it they are there to be read.
         teacher: one of ``TEACHERS``.
         max_paths: thought ids that the model has.
+        retry: whether an example ends with the first path that trusts itself, for chains that go on
+            until one does; ``paths`` is then the most that it has.
 
     Raises:
         UsageError: no such teacher, or more digits than its layout has.
@@ -162,6 +174,7 @@ class ProductsSource:
         learn_paths: bool = True,
         teacher: str = "head",
         max_paths: int = 16,
+        retry: bool = False,
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -171,7 +184,7 @@ class ProductsSource:
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
-        self._learn_paths = learn_paths
+        self._learn_paths, self._retry = learn_paths, retry
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
@@ -184,15 +197,23 @@ class ProductsSource:
             raise UsageError(f"products: {paths} paths, but routes for {len(routes)} only")
         thought_ids = rng.sample(routes, paths) if routes else [None] * paths
         written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
+        if self._retry:
+            trusted = (i for i, path in enumerate(written, 1) if self._teacher.trusts(path.text))
+            written = written[: next(trusted, paths)]
         if not self._summary:
             return Example(problem.question, written)
-        return summed_up(problem, written, self._readings or (paths,), rng, self._teacher)
+        sizes = self._readings or (len(written),)
+        return summed_up(problem, written, sizes, rng, self._teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
         text = work_out(problem, thought_id or 1, rate, rng, self._teacher)
-        flawless = text == work_out(problem, thought_id or 1, teacher=self._teacher)
-        return PathText(text, learn=self._learn_paths and flawless, thought_id=thought_id)
+        if text == work_out(problem, thought_id or 1, teacher=self._teacher):
+            return PathText(text, learn=self._learn_paths, thought_id=thought_id)
+        finished = self._teacher.finished(problem.a, problem.b, text, thought_id or 1)
+        learn = self._learn_paths and finished is not None
+        given = finished[1] if finished else 0
+        return PathText(text, learn=learn, thought_id=thought_id, given=given)
 
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]

@@ -24,7 +24,9 @@ An **example** is a line of JSONL or a row of Parquet, with the same columns::
               ``text``; ``learn`` (whether the loss covers the path: flawed ones are there
               to be read by the summary, not to be imitated; true if left out); ``answer``
               (what the path concludes); ``correct`` (whether that is right); ``thought_id``
-              (of its control token, if that matters). A path may also be just its text.
+              (of its control token, if that matters); ``given`` (how many characters at its
+              beginning are there to be gone on with, not to be learned; 0 if left out). A path
+              may also be just its text.
 ``summary``   what is answered after reading all paths; null trains the paths alone
 ``readings``  where the summary is to be learned from parts of the paths: lists of indexes,
               such as ``[[0, 2], [1, 3]]``; empty for one summary of all
@@ -109,6 +111,9 @@ class PathText:
     thought_id: int | None = None
     """Of the control token that opens it, counted from 1; None has one drawn. Set it where the id
     decides how a path goes about the question."""
+    given: int = 0
+    """How many characters at its beginning the loss leaves out: they are there to be gone on with.
+    Behind them a new token begins."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +269,7 @@ _PATH_COLUMNS = {
     "answer": "string",
     "correct": "bool",
     "thought_id": "int64",
+    "given": "int64",
 }
 _COLUMNS: dict[str, Any] = {
     "question": "string",
@@ -289,12 +295,18 @@ def _path(raw: Any, where: str) -> PathText:
     thought_id = raw.get("thought_id")
     if thought_id is not None and (type(thought_id) is not int or thought_id < 1):
         raise UsageError(f"{where}: 'thought_id' should be a number from 1 up, or be left out")
+    given = raw.get("given")
+    if given is not None and (type(given) is not int or not 0 <= given <= len(raw["text"])):
+        raise UsageError(
+            f"{where}: 'given' should be a number of the text's characters, or be left out"
+        )
     return PathText(
         text=_valid(raw["text"], "text", where),
         learn=learn is not False,
         answer=_optional_text(raw, "answer", where),
         correct=correct,
         thought_id=thought_id,
+        given=given or 0,
     )
 
 

@@ -107,9 +107,10 @@ def _joined(parts: Sequence[PathText], codec: PromptCodec) -> tuple[list[int], l
     learned: list[bool] = []
     for i, part in enumerate(parts):
         between = codec.encode_text(AGAIN) if i else []
-        text = codec.encode_text(part.text)
-        tokens += [*between, *text]
-        learned += [True] * len(between) + [part.learn] * len(text)
+        given = codec.encode_text(part.text[: part.given]) if part.given else []
+        text = codec.encode_text(part.text[part.given :])
+        tokens += [*between, *given, *text]
+        learned += [True] * len(between) + [False] * len(given) + [part.learn] * len(text)
     return tokens, learned
 
 

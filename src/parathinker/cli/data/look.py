@@ -211,6 +211,8 @@ def _show_whole(console: Console, example: Example, counter: TokenCounter | None
             facts.append(f"{counter.path(path.text):,} tokens")
         if not path.learn:
             facts.append("only read")
+        elif path.given:
+            facts.append(f"its first {path.given:,} characters given")
         console.print(f"\n[path {number}: {', '.join(facts)}]", style="bold")
         console.print(printable(path.text), soft_wrap=True)
     console.print("\n[summary]", style="bold")

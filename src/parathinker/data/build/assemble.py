@@ -257,7 +257,7 @@ class Assembler:
         path = one.candidate
         thought_id = path.thought_id if self._settings.thought_ids else None
         answer = extract_answer(path.answer_text)
-        return PathText(path.text, one.learn, answer, one.correct, thought_id)
+        return PathText(path.text, one.learn, answer, one.correct, thought_id, path.given)
 
     def _summary(self, question: Question, chosen: Sequence[Judged]) -> str | None:
         kind = self._settings.summary

@@ -38,6 +38,7 @@ class Candidate:
     """What the source already says; None: to be checked."""
     thought_id: int | None = None
     """Of the control token that opened it; of a sample that of its index, as our engine has it."""
+    given: int = 0
 
 
 class Source(Protocol):
@@ -168,6 +169,7 @@ class ExampleFile:
                         learn=path.learn,
                         correct=path.correct,
                         thought_id=path.thought_id,
+                        given=path.given,
                     )
                 )
         return found

@@ -92,7 +92,8 @@ function show(index) {
     const box = make("section", undefined, `path ${mark(path)}`);
     const sign = { right: "\\u2713 ", wrong: "\\u2717 " }[mark(path)] ?? "";
     box.append(make("h3", `Path ${i + 1}: ${sign}${mark(path)}, answers ${path.answer ?? "nothing"}`
-      + (path.learn ? "" : ", only read")), make("pre", path.text));
+      + (path.learn ? path.given ? `, its first ${path.given} characters given` : ""
+        : ", only read")), make("pre", path.text));
     paths.append(box);
   });
   main.append(question, facts, summary, paths);

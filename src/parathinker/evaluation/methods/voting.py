@@ -47,6 +47,9 @@ class Majority(Method):
     thought_id: int = 0
     """Instead of paths 1 to P: P samples of the path with this thought id, each thought alone.
     Where ids decide how a path goes about a question, some ways may be better than others."""
+    without: str = ""
+    """Filtered: a path in which this stands has no vote, unless it stands in all that come to an
+    answer. For paths that check themselves, and say so where they found that they are wrong."""
 
     @property
     def native(self) -> bool:
@@ -69,7 +72,14 @@ class Majority(Method):
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await self.paths(case, lab)
-        return await elect(case, lab, self.weighed(ballots(case.question, paths)), paths, keys)
+        return await elect(case, lab, self.weighed(self.ballots(case, paths)), paths, keys)
+
+    def ballots(self, case: Case, paths: Sequence[Written]) -> list[Ballot]:
+        """What is voted for, but by paths that are filtered out."""
+        votes = ballots(case.question, paths)
+        if not self.without:
+            return votes
+        return [vote for vote in votes if self.without not in vote.path.text] or votes
 
     def weighed(self, votes: list[Ballot]) -> list[Ballot]:
         """The votes that count, and how much each does."""
@@ -145,7 +155,7 @@ class Short(Majority):
         paths, keys = await self.paths(case, lab)
         end = end_of_thinking([path.tokens for path in paths], min(self.m, len(paths)))
         stopped = [lab.limited(path, end, CUT) for path in paths]
-        votes = ballots(case.question, [path for path in paths if path.tokens <= end])
+        votes = self.ballots(case, [path for path in paths if path.tokens <= end])
         return await elect(case, lab, votes, stopped, keys, shortest_wins=True)
 
     async def run_alone(self, case: Case, lab: Lab) -> None:
