@@ -13,8 +13,9 @@ from parathinker.modeling.folders import EMBEDDED
 SCRIPT = Path(__file__).parents[2] / "scripts" / "own_paths.py"
 
 
-def own_paths(output: Path, problems: int) -> str:
+def own_paths(output: Path, problems: int, teacher: str = "head") -> str:
     command = [sys.executable, SCRIPT, EMBEDDED / "tiny", output, "--problems", str(problems)]
+    command += ["--teacher", teacher]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -48,3 +49,18 @@ def test_own_paths_become_examples_and_a_killed_run_goes_on(tmp_path: Path) -> N
     assert max(len(example.paths) for example in parts) <= 8
     texts = {path.text for example in parts for path in example.paths}
     assert texts >= {path.text for example in read for path in example.paths}
+
+
+def test_of_wrong_paths_the_check_is_learned_where_the_teacher_has_one(tmp_path: Path) -> None:
+    own_paths(tmp_path / "own", 1, "nines")
+    (whole,) = (one for one in read_examples(tmp_path / "own.jsonl") if len(one.paths) == 16)
+    problem = products.parse_question(whole.question)
+    assert problem is not None
+    for path in whole.paths:  # the embedded model checks nothing: its paths are given all checks
+        assert path.thought_id is not None
+        assert path.learn
+        text = products.work_out(problem, path.thought_id, teacher=products.NINES)
+        assert path.given == (0 if path.text == text else text.index("9:", -60))
+        assert products.NINES.trusts(path.text) == (
+            int(products.parse_answer(path.text) or -1) % 9 == problem.answer % 9
+        )
