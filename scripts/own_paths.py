@@ -73,7 +73,7 @@ def main() -> None:
     parts = [part for problem in problems for part in (*in_parts(problem), *corrections(problem))]
     random.Random(args.seed).shuffle(parts)
     write_examples(f"{args.output}-parts.jsonl", parts)
-    right = sum(path not in problem.wrong for problem in problems for path in problem.paths)
+    right = sum(len(problem.paths) - len(problem.wrong) for problem in problems)
     print(f"{len(problems)} problems, {right} right paths")
 
 
@@ -132,7 +132,8 @@ class Paths:
 
 def judged(problem: products.Problem, text: str, thought_id: int, teacher: Teacher) -> PathText:
     """A path, to be learned if it is right, and otherwise its check, if the teacher has one."""
-    if text == products.work_out(problem, thought_id, teacher=teacher):
+    flawless = products.work_out(problem, thought_id, teacher=teacher)
+    if text == flawless:
         return PathText(text, thought_id=thought_id)
     finished = teacher.finished(problem.a, problem.b, text, thought_id)
     if finished is None:
@@ -142,8 +143,7 @@ def judged(problem: products.Problem, text: str, thought_id: int, teacher: Teach
     checked = text.count("\n") == whole.count("\n")
     if checked and text != whole and random.Random(text).random() < 0.5:
         return PathText(text, learn=False, thought_id=thought_id)
-    given = 0 if whole == products.work_out(problem, thought_id, teacher=teacher) else given
-    return PathText(whole, thought_id=thought_id, given=given)
+    return PathText(whole, thought_id=thought_id, given=0 if whole == flawless else given)
 
 
 def read_often(given: Paths) -> Example:

@@ -2,8 +2,8 @@
 # The paper's comparison and diagnoses on smollm2-sums, SmolLM2-135M with an adapter for sums, on fresh
 # problems of its task. As scripts/paper_tables.sh, which see: two parts side by side, on a core each,
 # the second beginning with training the sequential rival (scripts/train_smollm2_chain.sh), if that is
-# not there; by a few questions' pace more than two hours on two cores of an EPYC with AVX-512 (tree of thoughts and forced
-# continuation take most of it). Usage: scripts/sums_tables.sh [FOLDER]
+# not there; by a few questions' pace more than two hours on two cores of an EPYC with AVX-512 (tree of
+# thoughts and forced continuation take most of it). Usage: scripts/sums_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/measuring.sh

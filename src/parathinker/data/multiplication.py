@@ -126,7 +126,7 @@ class InTheHead(Teacher):
 
 
 class CastingOutNines(InTheHead):
-    """In the head, and checked before it is answered."""
+    """In the head, checked before it is answered."""
 
     def last_lines(self, first: int, second: int, total: int) -> list[str]:
         """The check, and the answer."""

@@ -39,6 +39,7 @@ class Candidate:
     thought_id: int | None = None
     """Of the control token that opened it; of a sample that of its index, as our engine has it."""
     given: int = 0
+    """How many characters at its beginning are not to be learned."""
 
 
 class Source(Protocol):

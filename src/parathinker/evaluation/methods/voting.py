@@ -72,10 +72,10 @@ class Majority(Method):
 
     async def answer(self, case: Case, lab: Lab) -> Outcome:
         paths, keys = await self.paths(case, lab)
-        return await elect(case, lab, self.weighed(self.ballots(case, paths)), paths, keys)
+        return await elect(case, lab, self.weighed(self.votes(case, paths)), paths, keys)
 
-    def ballots(self, case: Case, paths: Sequence[Written]) -> list[Ballot]:
-        """What is voted for, but by paths that are filtered out."""
+    def votes(self, case: Case, paths: Sequence[Written]) -> list[Ballot]:
+        """Those of the paths that are not filtered out."""
         votes = ballots(case.question, paths)
         if not self.without:
             return votes
@@ -155,7 +155,7 @@ class Short(Majority):
         paths, keys = await self.paths(case, lab)
         end = end_of_thinking([path.tokens for path in paths], min(self.m, len(paths)))
         stopped = [lab.limited(path, end, CUT) for path in paths]
-        votes = self.ballots(case, [path for path in paths if path.tokens <= end])
+        votes = self.votes(case, [path for path in paths if path.tokens <= end])
         return await elect(case, lab, votes, stopped, keys, shortest_wins=True)
 
     async def run_alone(self, case: Case, lab: Lab) -> None:
