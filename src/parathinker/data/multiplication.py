@@ -1,4 +1,4 @@
-"""Teachers of multiplication: in writing, in the head, and in the head by ways that differ more.
+"""Teachers of multiplication: one does it in writing, one in the head, one also checks itself.
 
 All write digits with the ones first, so that carries run the way the text does, and zero-pad every
 number to one width: the same step stands at the same place in every path. The last line is the
@@ -28,17 +28,6 @@ product of the factors' remainders is not that of the total, the path says that 
 (``!``); where it is (``=``), the answer is right, or one of the wrong ones in nine that pass::
 
     9:71*84=4>6124=  7, 37 leave 7, 1; 8, 58 leave 8, 4; 1 * 4 = 4; 6, 46, 146, 2146 leave 6 to 4
-    Answer: 2146
-
-**Complements**: routes share the products of digits, and who is not sure of 7 * 8 is not on any of
-them. So every other route puts what the first factor lacks of the next power of ten in its place,
-which has other digits, and takes the product away in the end, 37 * 58 = 5800 - 63 * 58::
-
-    36*0:8 1:5       100 - 37, and 58
-    1:5*0360>0513    50 * 63 = 3150
-    0:8*3600>4563    8 * 63 = 504; running total 3654
-    9:30*84=0>4000=  the check is of this product
-    -:0085>6412      5800 - 3654; on other routes, +:0000 and the total
     Answer: 2146
 """
 
@@ -111,124 +100,61 @@ class InTheHead(Teacher):
 
     def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
         """Along the route of a thought id, from 1 to ``routes``."""
-        first, second = self.factors(a, b, thought_id)
-        lines, total = [self._first_line(first, second)], 0
-        for place in self.order(thought_id):
-            total = slip(self._added(first, second, place, total))
-            lines.append(self._noted(first, second, place, total))
-        return "\n".join([*lines, *self.last_lines(a, b, total, slip, thought_id)])
-
-    def _first_line(self, first: int, second: int) -> str:
-        numbered = enumerate(ones_first(second, self.digits))
-        named = " ".join(f"{place}:{digit}" for place, digit in numbered)
-        return f"{ones_first(first, self.digits)}*{named}"
-
-    def _added(self, first: int, second: int, place: int, total: int) -> int:
-        """The running total with that of one more digit."""
-        digit = second // 10**place % 10
-        return (total + first * 10**place * digit) % 10 ** (2 * self.digits)
-
-    def _noted(self, first: int, second: int, place: int, total: int) -> str:
-        """The line that a running total ends."""
+        swapped, order = self.route(thought_id)
+        first, second = (b, a) if swapped else (a, b)
         width = 2 * self.digits
-        shifted = ones_first(first * 10**place, width)
-        return f"{place}:{second // 10**place % 10}*{shifted}>{ones_first(total, width)}"
+        places = ones_first(second, self.digits)
+        numbered = " ".join(f"{place}:{digit}" for place, digit in enumerate(places))
+        lines, total = [f"{ones_first(first, self.digits)}*{numbered}"], 0
+        for place in order:
+            shifted = first * 10**place
+            total = slip((total + shifted * int(places[place])) % 10**width)
+            noted = f"{ones_first(shifted, width)}>{ones_first(total, width)}"
+            lines.append(f"{place}:{places[place]}*{noted}")
+        return "\n".join([*lines, *self.last_lines(first, second, total)])
 
-    def last_lines(self, a: int, b: int, total: int, slip: Slip, thought_id: int) -> list[str]:
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
         """What is written when the last total is there."""
         return [self.answer_line(total)]
 
-    def factors(self, a: int, b: int, thought_id: int) -> tuple[int, int]:
-        """Those that a route multiplies."""
-        return (a, b) if thought_id % 2 else (b, a)
-
-    def order(self, thought_id: int) -> list[int]:
-        """Of the second factor's digits."""
-        start, backwards = divmod((thought_id - 1) // 2, 2)
-        return self._around(start, -1 if backwards else 1)
-
-    def _around(self, start: int, step: int) -> list[int]:
-        return [(start + step * i) % self.digits for i in range(self.digits)]
+    def route(self, thought_id: int) -> tuple[bool, list[int]]:
+        """How a path goes about it: whether factors change places, and the order of the digits."""
+        turn, swapped = divmod(thought_id - 1, 2)
+        start, backwards = divmod(turn, 2)
+        step = -1 if backwards else 1
+        return swapped == 1, [(start + step * i) % self.digits for i in range(self.digits)]
 
 
 class CastingOutNines(InTheHead):
     """In the head, checked before it is answered."""
 
-    def last_lines(self, a: int, b: int, total: int, slip: Slip, thought_id: int) -> list[str]:
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
         """The check, and the answer."""
-        return [self._check(*self.factors(a, b, thought_id), total), self.answer_line(total)]
-
-    def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
-        """With a check of the total that the path came to, and that as its answer. Worked out is
-        all behind the last line that is wrong by what stands before it."""
-        first, second = self.factors(a, b, thought_id)
-        worked = text.split("\n")[: 1 + self.digits]
-        right, total = 0, 0
-        if len(worked) <= self.digits:
-            return None
-        for i, (place, line) in enumerate(zip(self.order(thought_id), worked[1:], strict=True), 1):
-            found = re.fullmatch(rf".*>(\d{{{2 * self.digits}}})", line)
-            if not found:
-                return None
-            due = self._added(first, second, place, total)
-            total = int(found[1][::-1])
-            if line != self._noted(first, second, place, due):
-                right = i + 1
-        if not right and worked[0] != self._first_line(first, second):
-            right = 1
-        last = self.last_lines(a, b, total, no_slip, thought_id)
-        given = "".join(f"{line}\n" for line in worked[:right])
-        return "\n".join([*worked, *last]), len(given)
-
-    def trusts(self, text: str) -> bool:
-        """Whether the check agreed."""
-        return "=\n" in text
-
-    def _check(self, first: int, second: int, total: int) -> str:
         factors = [self._remainders(factor, self.digits) for factor in (first, second)]
         product = int(factors[0][-1]) * int(factors[1][-1]) % 9
         found = self._remainders(total, 2 * self.digits)
         verdict = "=" if product == int(found[-1]) else "!"
-        return f"9:{'*'.join(factors)}={product}>{found}{verdict}"
+        return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
+
+    def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
+        """With a check of the total that the path came to, and that as its answer."""
+        worked = text.split("\n")[: 1 + self.digits]
+        total = re.fullmatch(rf".*>(\d{{{2 * self.digits}}})", worked[-1])
+        if len(worked) <= self.digits or not total:
+            return None
+        first, second = (b, a) if self.route(thought_id)[0] else (a, b)
+        last = self.last_lines(first, second, int(total[1][::-1]))
+        return "\n".join([*worked, *last]), len("\n".join(worked)) + 1
+
+    def trusts(self, text: str) -> bool:
+        """Whether the check agreed."""
+        return "=\n" in text
 
     @staticmethod
     def _remainders(value: int, width: int) -> str:
         """By 9, of the first digit, the first two and so on, from the ones up."""
         added = accumulate(map(int, ones_first(value, width)))
         return "".join(str(one % 9) for one in added)
-
-
-class Complements(CastingOutNines):
-    """In the head and checked, on every other route with the first factor's complement."""
-
-    def last_lines(self, a: int, b: int, total: int, slip: Slip, thought_id: int) -> list[str]:
-        """The check, the product from that with the complement, and the answer."""
-        first, second = self.factors(a, b, thought_id)
-        whole = second * 10**self.digits if self._complements(a, b, thought_id) else 0
-        product = slip((whole - total if whole else total) % 10 ** (2 * self.digits))
-        width = 2 * self.digits
-        noted = f"{'-' if whole else '+'}:{ones_first(whole, width)}>{ones_first(product, width)}"
-        return [self._check(first, second, total), noted, self.answer_line(product)]
-
-    def factors(self, a: int, b: int, thought_id: int) -> tuple[int, int]:
-        """Those that a route multiplies."""
-        first, second = self._given(a, b, thought_id)
-        if self._complements(a, b, thought_id):
-            return 10**self.digits - first, second
-        return first, second
-
-    def order(self, thought_id: int) -> list[int]:
-        """Of the second factor's digits."""
-        halfway, backwards = divmod((thought_id - 1) // 4, 2)
-        return self._around(self.digits // 2 * halfway, -1 if backwards else 1)
-
-    def _complements(self, a: int, b: int, thought_id: int) -> bool:
-        """Where one of the factors is 0, no product is to be taken away."""
-        return thought_id % 2 == 0 and a > 0 and b > 0
-
-    @staticmethod
-    def _given(a: int, b: int, thought_id: int) -> tuple[int, int]:
-        return (b, a) if (thought_id - 1) // 2 % 2 else (a, b)
 
 
 def slips(rate: float, rng: random.Random) -> Slip:

@@ -19,7 +19,6 @@ from typing import Any
 
 from parathinker.data.multiplication import (
     CastingOutNines,
-    Complements,
     InTheHead,
     InWriting,
     Teacher,
@@ -30,9 +29,9 @@ from parathinker.data.parts import hold_in_parts
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-HEAD, NINES, COMPLEMENTS, WRITING = InTheHead(), CastingOutNines(), Complements(), InWriting()
+HEAD, NINES, WRITING = InTheHead(), CastingOutNines(), InWriting()
 TEACHERS: Mapping[str, Teacher] = MappingProxyType(
-    {"head": HEAD, "nines": NINES, "complements": COMPLEMENTS, "writing": WRITING}
+    {"head": HEAD, "nines": NINES, "writing": WRITING}
 )
 DIGITS = HEAD.digits
 """Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""
@@ -157,7 +156,6 @@ class ProductsSource:
             teacher has one; without it they are there to be read.
         teacher: one of ``TEACHERS``.
         max_paths: thought ids that the model has.
-        thought_ids: those whose routes are taken; empty for all.
         retry: whether an example ends with the first path that trusts itself, for chains that go on
             until one does; ``paths`` is then the most that it has.
 
@@ -177,7 +175,6 @@ class ProductsSource:
         teacher: str = "head",
         max_paths: int = 16,
         retry: bool = False,
-        thought_ids: Sequence[int] = (),
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -188,12 +185,7 @@ class ProductsSource:
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._retry = learn_paths, retry
-        routes = range(1, min(self._teacher.routes, max_paths) + 1)
-        if not set(thought_ids) <= set(routes):
-            raise UsageError(
-                f"products: thought_ids should be between 1 and {len(routes)}, got {thought_ids}"
-            )
-        self._thought_ids = tuple(thought_ids) or tuple(routes)
+        self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
@@ -219,9 +211,9 @@ class ProductsSource:
         if text == work_out(problem, thought_id or 1, teacher=self._teacher):
             return PathText(text, learn=self._learn_paths, thought_id=thought_id)
         finished = self._teacher.finished(problem.a, problem.b, text, thought_id or 1)
-        if not self._learn_paths or finished is None or finished[0] != text:
-            return PathText(text, learn=False, thought_id=thought_id)
-        return PathText(text, thought_id=thought_id, given=finished[1])
+        learn = self._learn_paths and finished is not None
+        given = finished[1] if finished else 0
+        return PathText(text, learn=learn, thought_id=thought_id, given=given)
 
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]
