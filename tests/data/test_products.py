@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,23 @@ def test_casting_out_nines_finds_all_wrong_answers_but_those_of_the_same_remaind
     found = int(products.parse_answer(answer) or -1)
     assert check[-1] == ("=" if found % 9 == a * b % 9 else "!")
     assert NINES.finished(a, b, text, thought_id) == (text, len(text) - len(f"{check}\n{answer}"))
+
+
+def test_answers_alone_are_marked_as_a_check_would_and_never_learnt() -> None:
+    source = ProductsSource(3, slip_rates=(0.0, 0.5), teacher="answers", readings=(1, 2, 8))
+    examples = [source.example(i, 8) for i in range(50)]
+    marks = Counter[str]()
+    for example in examples:
+        answer = products.parse_question(example.question).answer  # type: ignore[union-attr]
+        for path in example.paths:
+            mark, said = path.text.split("\n")
+            found = int(products.parse_answer(said) or -1)
+            assert mark == ("=" if found % 9 == answer % 9 else "!")
+            assert not path.learn
+            marks[f"{mark}{'right' if found == answer else 'wrong'}"] += 1
+    # One in nine wrong answers passes the check, of those that slipped more than once.
+    assert marks.keys() == {"=right", "=wrong", "!wrong"}
+    assert all(example.readings for example in examples if example.summary)
 
 
 def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:
@@ -183,5 +201,5 @@ def test_digits_out_of_range_are_refused() -> None:
 
 
 def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, nines, writing"):
+    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: answers, head, nines, w"):
         ProductsSource(0, teacher="abacus")

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from parathinker.data.multiplication import (
+    AnswersAlone,
     CastingOutNines,
     InTheHead,
     InWriting,
@@ -30,8 +31,9 @@ from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
 HEAD, NINES, WRITING = InTheHead(), CastingOutNines(), InWriting()
+ANSWERS = AnswersAlone()
 TEACHERS: Mapping[str, Teacher] = MappingProxyType(
-    {"head": HEAD, "nines": NINES, "writing": WRITING}
+    {"answers": ANSWERS, "head": HEAD, "nines": NINES, "writing": WRITING}
 )
 DIGITS = HEAD.digits
 """Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""
@@ -153,7 +155,8 @@ class ProductsSource:
             for one summary of all paths.
         rephrase: share of problems asked in other words, half of them with one factor shorter.
         learn_paths: whether the loss covers flawless paths, and of the others the check, if the
-            teacher has one; without it they are there to be read.
+            teacher has one; without it they are there to be read, and so are those of a teacher who
+            does not work out what he says.
         teacher: one of ``TEACHERS``.
         max_paths: thought ids that the model has.
         retry: whether an example ends with the first path that trusts itself, for chains that go on
@@ -184,7 +187,7 @@ class ProductsSource:
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
-        self._learn_paths, self._retry = learn_paths, retry
+        self._learn_paths, self._retry = learn_paths and self._teacher.works, retry
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
