@@ -61,21 +61,42 @@ def test_casting_out_nines_finds_all_wrong_answers_but_those_of_the_same_remaind
     assert NINES.finished(a, b, text, thought_id) == (text, len(text) - len(f"{check}\n{answer}"))
 
 
-def test_answers_alone_are_marked_as_a_check_would_and_never_learnt() -> None:
-    source = ProductsSource(3, slip_rates=(0.0, 0.5), teacher="answers", readings=(1, 2, 8))
-    examples = [source.example(i, 8) for i in range(50)]
+def test_reading_is_practised_on_endings_alone_right_and_wrong() -> None:
+    source = ProductsSource(3, teacher="nines", readings=(1, 2, 8), practice=1.0)
     marks = Counter[str]()
-    for example in examples:
-        answer = products.parse_question(example.question).answer  # type: ignore[union-attr]
+    for example in (source.example(i, 1) for i in range(50)):
+        problem = products.parse_question(example.question)
+        assert problem is not None
         for path in example.paths:
             mark, said = path.text.split("\n")
-            found = int(products.parse_answer(said) or -1)
-            assert mark == ("=" if found % 9 == answer % 9 else "!")
+            found = int(products.parse_answer(said) or 0)
+            assert mark == ("=" if found % 9 == problem.answer % 9 else "!")
+            marks[f"{mark} {'right' if found == problem.answer else 'wrong'}"] += 1
             assert not path.learn
-            marks[f"{mark}{'right' if found == answer else 'wrong'}"] += 1
-    # One in nine wrong answers passes the check, of those that slipped more than once.
-    assert marks.keys() == {"=right", "=wrong", "!wrong"}
-    assert all(example.readings for example in examples if example.summary)
+        assert len(example.paths) == 8
+        assert {len(reading) for reading in example.readings} <= {1, 2, 8}
+    # Of the wrong ones some pass the check.
+    assert marks.keys() == {"= right", "= wrong", "! wrong"}
+
+
+def test_an_ending_is_what_a_path_ends_with() -> None:
+    for teacher in products.TEACHERS.values():
+        text = products.work_out(Problem("", 37, 58), teacher=teacher)
+        assert text.endswith(teacher.ending(37 * 58, 37 * 58))
+
+
+def test_some_examples_are_practice_and_the_others_as_ever() -> None:
+    source = ProductsSource(3, teacher="nines", readings=(1, 8), practice=0.3)
+    examples = [source.example(i, 1) for i in range(200)]
+    worked = [example for example in examples if len(example.paths) == 1]
+    assert 0.6 < len(worked) / len(examples) < 0.8
+    # One path cannot be read by eight: it is read once.
+    assert all(len(example.readings) == 1 and example.paths[0].learn for example in worked)
+
+
+def test_practice_without_readings_is_refused() -> None:
+    with pytest.raises(UsageError, match="practice is for summaries; say how many paths they read"):
+        ProductsSource(0, practice=0.1)
 
 
 def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:
@@ -201,5 +222,5 @@ def test_digits_out_of_range_are_refused() -> None:
 
 
 def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: answers, head, nines, w"):
+    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, nines, writing"):
         ProductsSource(0, teacher="abacus")

@@ -1,4 +1,4 @@
-"""Teachers of multiplication: in writing, in the head, checked, and one for learning to read.
+"""Teachers of multiplication: one does it in writing, one in the head, one also checks itself.
 
 All write digits with the ones first, so that carries run the way the text does, and zero-pad every
 number to one width: the same step stands at the same place in every path. The last line is the
@@ -29,13 +29,6 @@ product of the factors' remainders is not that of the total, the path says that 
 
     9:71*84=4>6124=  7, 37 leave 7, 1; 8, 58 leave 8, 4; 1 * 4 = 4; 6, 46, 146, 2146 leave 6 to 4
     Answer: 2146
-
-**Answers alone** are for learning to read: what checked paths end with, right and wrong, without
-the work. A summary finds little else to look at there, and learns to read them in a few hundred
-thousand tokens; behind whole paths it takes millions. Nothing else is to be learnt from them::
-
-    !
-    Answer: 2136
 """
 
 from __future__ import annotations
@@ -58,8 +51,6 @@ class Teacher(ABC):
     """Width of the factors; shorter ones are zero-padded."""
     routes: ClassVar[int]
     """How many thought ids have a route of their own; 0 if all go the same way."""
-    works: ClassVar[bool] = True
-    """Whether its paths can be learnt: whatever they say, they work it out."""
 
     @abstractmethod
     def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
@@ -74,6 +65,11 @@ class Teacher(ABC):
     def trusts(self, text: str) -> bool:
         """Whether a path says of itself that it is right."""
         return False
+
+    def ending(self, right: int, answer: int) -> str:
+        """What a path ends with that came to ``answer`` where another may be right: all that a
+        summary has to read of it."""
+        return self.answer_line(answer)
 
     def answer_line(self, answer: int) -> str:
         """The last line of a path, which is also the whole summary."""
@@ -142,8 +138,12 @@ class CastingOutNines(InTheHead):
         factors = [self._remainders(factor, self.digits) for factor in (first, second)]
         product = int(factors[0][-1]) * int(factors[1][-1]) % 9
         found = self._remainders(total, 2 * self.digits)
-        mark = verdict(product, int(found[-1]))
-        return [f"9:{'*'.join(factors)}={product}>{found}{mark}", self.answer_line(total)]
+        check = f"9:{'*'.join(factors)}={product}>{found}"
+        return f"{check}{self.ending(first * second, total)}".split("\n")
+
+    def ending(self, right: int, answer: int) -> str:
+        """The verdict and the answer."""
+        return f"{'=' if right % 9 == answer % 9 else '!'}\n{self.answer_line(answer)}"
 
     def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
         """With a check of the total that the path came to, and that as its answer."""
@@ -166,17 +166,6 @@ class CastingOutNines(InTheHead):
         return "".join(str(one % 9) for one in added)
 
 
-class AnswersAlone(InTheHead):
-    """What a path that checks itself ends with, and no work before it."""
-
-    works = False
-
-    def trace(self, a: int, b: int, slip: Slip, thought_id: int) -> str:
-        """The verdict and the answer, which may have slipped three times."""
-        answer = slip(slip(slip(a * b))) % 10 ** (2 * self.digits)
-        return f"{verdict(a * b % 9, answer % 9)}\n{self.answer_line(answer)}"
-
-
 def slips(rate: float, rng: random.Random) -> Slip:
     """Slip at this rate: one digit wrong, mostly by one, for that is how carries go wrong."""
 
@@ -194,11 +183,6 @@ def slips(rate: float, rng: random.Random) -> Slip:
 def no_slip(value: int) -> int:
     """Note the number as it is."""
     return value
-
-
-def verdict(expected: int, found: int) -> str:
-    """What a check ends with, of two remainders."""
-    return "=" if expected == found else "!"
 
 
 def ones_first(value: int, width: int) -> str:

@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any
 
 from parathinker.data.multiplication import (
-    AnswersAlone,
     CastingOutNines,
     InTheHead,
     InWriting,
@@ -31,9 +30,8 @@ from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
 HEAD, NINES, WRITING = InTheHead(), CastingOutNines(), InWriting()
-ANSWERS = AnswersAlone()
 TEACHERS: Mapping[str, Teacher] = MappingProxyType(
-    {"answers": ANSWERS, "head": HEAD, "nines": NINES, "writing": WRITING}
+    {"head": HEAD, "nines": NINES, "writing": WRITING}
 )
 DIGITS = HEAD.digits
 """Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""
@@ -41,6 +39,10 @@ HELD_OUT_SEED = 20_000_000
 """Far from any that training draws with."""
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
+
+PRACTICE_SLIP_RATES = (0.0, 0.1, 0.2, 0.5, 0.9)
+"""Of endings to practise reading by, in each of as many slips as factors have digits: from one that
+is right to one of which little is."""
 
 _PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
@@ -155,15 +157,17 @@ class ProductsSource:
             for one summary of all paths.
         rephrase: share of problems asked in other words, half of them with one factor shorter.
         learn_paths: whether the loss covers flawless paths, and of the others the check, if the
-            teacher has one; without it they are there to be read, and so are those of a teacher who
-            does not work out what he says.
+            teacher has one; without it they are there to be read.
         teacher: one of ``TEACHERS``.
         max_paths: thought ids that the model has.
         retry: whether an example ends with the first path that trusts itself, for chains that go on
             until one does; ``paths`` is then the most that it has.
+        practice: share of examples in whose place is one that practises reading: endings of paths
+            alone, right and wrong, as many as the largest of ``readings``. Summaries find little
+            else to look at there, and learn to read before the paths are right, or long.
 
     Raises:
-        UsageError: no such teacher, or more digits than its layout has.
+        UsageError: no such teacher, more digits than its layout has, or practice without readings.
     """
 
     def __init__(
@@ -178,6 +182,7 @@ class ProductsSource:
         teacher: str = "head",
         max_paths: int = 16,
         retry: bool = False,
+        practice: float = 0.0,
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -187,7 +192,9 @@ class ProductsSource:
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
-        self._learn_paths, self._retry = learn_paths and self._teacher.works, retry
+        self._learn_paths, self._retry, self._practice = learn_paths, retry, practice
+        if practice and not (summary and readings):
+            raise UsageError("products: practice is for summaries; say how many paths they read")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
@@ -195,6 +202,8 @@ class ProductsSource:
         """Example ``index`` with so many paths, at most as many as have routes."""
         rng = random.Random(f"{self._seed}/{index}")
         problem = self._draw(index, rng)
+        if self._practice and rng.random() < self._practice:
+            return self._practise(problem, rng)
         routes = self._thought_ids
         if routes and paths > len(routes):
             raise UsageError(f"products: {paths} paths, but routes for {len(routes)} only")
@@ -205,8 +214,18 @@ class ProductsSource:
             written = written[: next(trusted, paths)]
         if not self._summary:
             return Example(problem.question, written)
-        sizes = self._readings or (len(written),)
+        sizes = [size for size in self._readings if size <= paths] or [paths]
         return summed_up(problem, written, sizes, rng, self._teacher)
+
+    def _practise(self, problem: Problem, rng: random.Random) -> Example:
+        """An example of endings alone."""
+        teacher, written = self._teacher, []
+        for _ in range(max(self._readings)):
+            slip, answer = slips(rng.choice(PRACTICE_SLIP_RATES), rng), problem.answer
+            for _ in range(teacher.digits):
+                answer = slip(answer) % 10 ** (2 * teacher.digits)
+            written.append(PathText(teacher.ending(problem.answer, answer), learn=False))
+        return summed_up(problem, written, self._readings, rng, teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
