@@ -66,10 +66,9 @@ class Teacher(ABC):
         """Whether a path says of itself that it is right."""
         return False
 
-    def ending(self, right: int, answer: int) -> str:
-        """What a path ends with that came to ``answer`` where another may be right: all that a
-        summary has to read of it."""
-        return self.answer_line(answer)
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+        """What is written when the last total is there; a summary needs to read no more."""
+        return [self.answer_line(total)]
 
     def answer_line(self, answer: int) -> str:
         """The last line of a path, which is also the whole summary."""
@@ -118,10 +117,6 @@ class InTheHead(Teacher):
             lines.append(f"{place}:{places[place]}*{noted}")
         return "\n".join([*lines, *self.last_lines(first, second, total)])
 
-    def last_lines(self, first: int, second: int, total: int) -> list[str]:
-        """What is written when the last total is there."""
-        return [self.answer_line(total)]
-
     def route(self, thought_id: int) -> tuple[bool, list[int]]:
         """How a path goes about it: whether factors change places, and the order of the digits."""
         turn, swapped = divmod(thought_id - 1, 2)
@@ -138,12 +133,8 @@ class CastingOutNines(InTheHead):
         factors = [self._remainders(factor, self.digits) for factor in (first, second)]
         product = int(factors[0][-1]) * int(factors[1][-1]) % 9
         found = self._remainders(total, 2 * self.digits)
-        check = f"9:{'*'.join(factors)}={product}>{found}"
-        return f"{check}{self.ending(first * second, total)}".split("\n")
-
-    def ending(self, right: int, answer: int) -> str:
-        """The verdict and the answer."""
-        return f"{'=' if right % 9 == answer % 9 else '!'}\n{self.answer_line(answer)}"
+        verdict = "=" if product == int(found[-1]) else "!"
+        return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
 
     def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
         """With a check of the total that the path came to, and that as its answer."""

@@ -41,8 +41,8 @@ HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
 
 PRACTICE_SLIP_RATES = (0.0, 0.1, 0.2, 0.5, 0.9)
-"""Of endings to practise reading by, in each of as many slips as factors have digits: from one that
-is right to one of which little is."""
+"""Of the answers in last lines to practise reading by, which may slip as often as factors have
+digits: some are right, of others little is."""
 
 _PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
@@ -162,9 +162,9 @@ class ProductsSource:
         max_paths: thought ids that the model has.
         retry: whether an example ends with the first path that trusts itself, for chains that go on
             until one does; ``paths`` is then the most that it has.
-        practice: share of examples in whose place is one that practises reading: endings of paths
-            alone, right and wrong, as many as the largest of ``readings``. Summaries find little
-            else to look at there, and learn to read before the paths are right, or long.
+        practice: share of examples in whose place is one that practises reading: the last lines of
+            paths alone, right and wrong, as many as the largest of ``readings``. Summaries find
+            little else to look at there, and learn to read before whole paths are right.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, or practice without readings.
@@ -218,13 +218,15 @@ class ProductsSource:
         return summed_up(problem, written, sizes, rng, self._teacher)
 
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
-        """An example of endings alone."""
-        teacher, written = self._teacher, []
+        """An example of last lines alone."""
+        teacher, written = self._teacher, list[PathText]()
         for _ in range(max(self._readings)):
             slip, answer = slips(rng.choice(PRACTICE_SLIP_RATES), rng), problem.answer
             for _ in range(teacher.digits):
                 answer = slip(answer) % 10 ** (2 * teacher.digits)
-            written.append(PathText(teacher.ending(problem.answer, answer), learn=False))
+            factors = rng.sample((problem.a, problem.b), 2)
+            text = "\n".join(teacher.last_lines(*factors, answer))
+            written.append(PathText(text, learn=False))
         return summed_up(problem, written, self._readings, rng, teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
