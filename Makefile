@@ -7,6 +7,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 RUN ?= runs/tiny
+EVEN ?= runs/even
 ADAPTER ?= runs/smollm2
 BENCH ?= runs/bench
 SOAK ?= runs/soak
@@ -28,7 +29,7 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard src/parathinker
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-smollm2 embed-smollm2 paper-tables sums-tables temperatures chain bench soak page page-check test-browser test-clients loadtest fuzz clean
+.PHONY: help install demo test test-slow test-vllm lint format typecheck train-embedded embed train-even embed-nines even-tables train-smollm2 embed-smollm2 paper-tables sums-tables temperatures chain bench soak page page-check test-browser test-clients loadtest fuzz clean
 
 help: ## List the targets
 	@echo 'make TARGET, where TARGET is:'
@@ -69,6 +70,15 @@ train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up wher
 
 embed: $(DEV) ## Put the model that train-embedded made into the package
 	$(BIN)/python scripts/embed.py tiny $(RUN)/own-4/model
+
+train-even: $(DEV) ## Train nines and its sequential rival at equal compute; in runs/even, and goes on there
+	bash scripts/train_even.sh $(EVEN)
+
+embed-nines: $(DEV) ## Put the parallel model that train-even made into the package
+	$(BIN)/python scripts/embed.py nines $(EVEN)/parallel/model
+
+even-tables: $(DEV) ## Compare the two on the products task, at equal budgets; in runs/even
+	bash scripts/even_tables.sh $(EVEN)
 
 train-smollm2: $(DEV) ## Train SmolLM2's adapter into runs/smollm2; picks up where it was stopped
 	bash scripts/train_smollm2.sh $(ADAPTER)

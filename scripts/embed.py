@@ -1,6 +1,7 @@
 """Put a trained model or adapter into the package: its files, and held-out problems to show it on.
 
     python scripts/embed.py tiny runs/tiny/own-4/model
+    python scripts/embed.py nines runs/even/parallel/model
     python scripts/embed.py smollm2-sums runs/smollm2/own/model
 
 The model card beside them, README.md, is written by hand from what `make paper-tables` measures.
@@ -26,6 +27,7 @@ MEASURED, SHOWN = 500, 20
 """The first held-out problems are for measuring; the next ones are shown by `ask --example`."""
 HELD_OUT: Mapping[str, Callable[[int], list[dict[str, Any]]]] = {
     "tiny": products.held_out_problems,
+    "nines": products.held_out_problems,
     "smollm2-sums": sums.held_out_problems,
 }
 MODEL_FILES = (
