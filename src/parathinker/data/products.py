@@ -224,8 +224,8 @@ class ProductsSource:
             slip, answer = slips(rng.choice(PRACTICE_SLIP_RATES), rng), problem.answer
             for _ in range(teacher.digits):
                 answer = slip(answer) % 10 ** (2 * teacher.digits)
-            factors = rng.sample((problem.a, problem.b), 2)
-            text = "\n".join(teacher.last_lines(*factors, answer))
+            first, second = rng.sample((problem.a, problem.b), 2)
+            text = "\n".join(teacher.last_lines(first, second, answer))
             written.append(PathText(text, learn=False))
         return summed_up(problem, written, self._readings, rng, teacher)
 
