@@ -28,4 +28,4 @@ def test_eight_paths_that_check_themselves_and_a_summary_are_right_where_one_or_
         for path, good in zip(answer.paths, on, strict=True):
             passing[products.NINES.trusts(path.text)].append(good)
     assert sum(map(bool, passing[True])) > 0.8 * len(passing[True])
-    assert sum(map(bool, passing[False])) <= 2
+    assert sum(map(bool, passing[False])) < 0.15 * len(passing[False])
