@@ -71,13 +71,13 @@ train-embedded: $(DEV) ## Train the embedded model into runs/tiny; picks up wher
 embed: $(DEV) ## Put the model that train-embedded made into the package
 	$(BIN)/python scripts/embed.py tiny $(RUN)/own-4/model
 
-train-even: $(DEV) ## Train nines and its sequential rival at equal compute; in runs/even, and goes on there
+train-even: $(DEV) ## Train nines and its sequential rivals at equal compute; in runs/even, and goes on there
 	bash scripts/train_even.sh $(EVEN)
 
 embed-nines: $(DEV) ## Put the parallel model that train-even made into the package
 	$(BIN)/python scripts/embed.py nines $(EVEN)/parallel/model
 
-even-tables: $(DEV) ## Compare the two on the products task, at equal budgets; in runs/even
+even-tables: $(DEV) ## Compare them on the products task, at equal budgets; in runs/even
 	bash scripts/even_tables.sh $(EVEN)
 
 train-smollm2: $(DEV) ## Train SmolLM2's adapter into runs/smollm2; picks up where it was stopped
