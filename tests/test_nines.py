@@ -14,7 +14,8 @@ PROBLEMS = 20
 def test_eight_paths_that_check_themselves_and_a_summary_are_right_where_one_or_none_is() -> None:
     # Behind those that its card's figures are from.
     questions = [e["question"] for e in products.held_out_problems(500 + PROBLEMS)[500:]]
-    answers = ParaThinker.from_pretrained("nines").think(questions, ThinkingParams(paths=8, seed=1))
+    with ParaThinker.from_pretrained("nines") as model:
+        answers = model.think(questions, ThinkingParams(paths=8, seed=1))
     both = list(zip(questions, answers, strict=True))
     right = [products.check(asked, answer.summary.text) for asked, answer in both]
     paths = [[products.check(asked, p.text) for p in answer.paths] for asked, answer in both]
