@@ -4,7 +4,8 @@
     python scripts/embed.py nines runs/even/parallel/model
     python scripts/embed.py smollm2-sums runs/smollm2/own/model
 
-The model card beside them, README.md, is written by hand from what `make paper-tables` measures.
+The model card beside them, README.md, is written by hand from what `make paper-tables`,
+`even-tables` and `sums-tables` measure.
 """
 
 from __future__ import annotations

@@ -12,4 +12,4 @@ for rival in parallel chain single; do
   $bin/parathinker train "recipes/even-$rival.yaml" --output "$folder/$rival" \
     --set model.base="$folder/base/model"
 done
-echo "The models: $folder/{parallel,chain,single}/model"
+echo "The models: $folder/parallel/model, and its rivals $folder/chain/model and $folder/single/model"

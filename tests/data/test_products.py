@@ -93,6 +93,11 @@ def test_practice_without_readings_is_refused() -> None:
         ProductsSource(0, practice=0.1)
 
 
+def test_practice_is_a_share() -> None:
+    with pytest.raises(UsageError, match="practice is a share from 0 to 1, got 15"):
+        ProductsSource(0, readings=(1,), practice=15)
+
+
 def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:
     text = products.work_out(Problem("", 37, 58), teacher=NINES)
     assert text.endswith("\n9:711111*844444=4>612444444444=\nAnswer:         2146")

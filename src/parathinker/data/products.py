@@ -167,7 +167,8 @@ class ProductsSource:
             little else to look at there, and learn to read before whole paths are right.
 
     Raises:
-        UsageError: no such teacher, more digits than its layout has, or practice without readings.
+        UsageError: no such teacher, more digits than its layout has, practice that is no share, or
+            practice without readings.
     """
 
     def __init__(
@@ -193,6 +194,8 @@ class ProductsSource:
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._retry, self._practice = learn_paths, retry, practice
+        if not 0 <= practice <= 1:
+            raise UsageError(f"products: practice is a share from 0 to 1, got {practice}")
         if practice and not (summary and readings):
             raise UsageError("products: practice is for summaries; say how many paths they read")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
