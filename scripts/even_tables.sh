@@ -1,18 +1,41 @@
 #!/usr/bin/env bash
-# The paper's comparison on nines, whose paths check themselves, beside a chain and single paths that had
-# the same base and as many tokens (scripts/train_even.sh, which runs first if they are not there).
-# Goes on where it was stopped; what came of it is copied to docs/results/ if SHOW is set.
-# Usage: scripts/even_tables.sh [FOLDER]
+# The paper's comparison and diagnoses on nines, whose paths check themselves, beside a chain and single
+# paths that had the same base and as many tokens (scripts/train_even.sh, which runs first if they are
+# not there). As scripts/paper_tables.sh, which see: two parts side by side, on a core each; every part
+# goes on where it was stopped; what came of it is copied to docs/results/ if SHOW is set. With SEED,
+# the models of that seed and the comparison alone.
+# Usage: [SEED=17] scripts/even_tables.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/measuring.sh
 folder=${1:-runs/even}
-single=$folder/single/model
+seed=${SEED:+-$SEED}
+model=nines
+if [ -n "$seed" ]; then model=$folder/parallel$seed/model; fi
+rival=$folder/chain$seed/model
+single=$folder/single$seed/model
+chain=(--model "$model" --benchmark products --limit "${QUESTIONS:-500}")
+nines=("${chain[@]}" --budget 296 --summary-tokens 32)
+
+others() {
+  $bin/parathinker diagnose ablations "${nines[@]}" --data-only "$rival" --output "$folder/ablations"
+  # Its paths have 260 tokens, which powers of two would step over.
+  $bin/parathinker diagnose budget "${chain[@]}" --output "$folder/budget" \
+    --budgets 64,128,259,260,272,296,592,1184
+  $bin/parathinker diagnose diversity "${nines[@]}" --output "$folder/diversity"
+  $bin/parathinker diagnose tunnel-vision "${nines[@]}" --wrong-paths 1 --continuations 1 \
+    --output "$folder/tunnel-vision"
+}
 
 [ -d "$single" ] || bash scripts/train_even.sh "$folder"
-$bin/parathinker eval --model nines --benchmark products --limit "${QUESTIONS:-500}" --budget 296 \
-  --summary-tokens 32 --paths 1,2,4,8,16 --output "$folder/nines" \
-  --methods "${METHODS:-$methods majority:without=! $(of_one_chain "$folder/chain/model") \
+[ -n "$seed" ] || start_beside "$folder/others.log" others
+$bin/parathinker eval "${nines[@]}" --paths 1,2,4,8,16 --output "$folder/nines$seed" \
+  --methods "${METHODS:-$methods majority:without=! $(of_one_chain "$rival") \
     sequential:model=$single sequential:greedy=true,model=$single}"
-$bin/parathinker eval report "$folder/nines" --output "$folder/nines-report"
-if [ -n "${SHOW:-}" ]; then show_report "$folder/nines-report" nines; fi
+$bin/parathinker eval report "$folder/nines$seed" --output "$folder/nines$seed-report"
+[ -n "$seed" ] || end_beside
+
+if [ -n "${SHOW:-}" ]; then
+  show_report "$folder/nines$seed-report" "nines$seed"
+  [ -n "$seed" ] || show_diagnoses "$folder" nines
+fi

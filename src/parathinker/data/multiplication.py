@@ -66,9 +66,25 @@ class Teacher(ABC):
         """Whether a path says of itself that it is right."""
         return False
 
-    def last_lines(self, first: int, second: int, total: int) -> list[str]:
-        """What is written when the last total is there; a summary needs to read no more."""
+    def last_lines(self, first: int, second: int, total: int, misjudged: bool = False) -> list[str]:
+        """What is written when the last total is there; a summary needs to read no more.
+
+        ``misjudged``: the check, if there is one, comes out wrong.
+        """
         return [self.answer_line(total)]
+
+    def mistaken(self, answer: int, rng: random.Random) -> int:
+        """A wrong answer as a path may come to it: one or two digits slip, or a row of them."""
+        slip, wrong = slips(1.0, rng), answer
+        while wrong == answer:
+            if rng.random() < 0.3:
+                unit = 10 ** rng.randint(1, 2 * self.digits - 3)
+                row = unit * 10 ** rng.randint(3, 8)
+                wrong = answer // row * row + rng.randrange(row // unit) * unit + answer % unit
+            else:
+                wrong = slip(answer) if rng.random() < 0.7 else slip(slip(answer))
+            wrong %= 10 ** (2 * self.digits)
+        return wrong
 
     def answer_line(self, answer: int) -> str:
         """The last line of a path, which is also the whole summary."""
@@ -128,12 +144,12 @@ class InTheHead(Teacher):
 class CastingOutNines(InTheHead):
     """In the head, checked before it is answered."""
 
-    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+    def last_lines(self, first: int, second: int, total: int, misjudged: bool = False) -> list[str]:
         """The check, and the answer."""
         factors = [self._remainders(factor, self.digits) for factor in (first, second)]
         product = int(factors[0][-1]) * int(factors[1][-1]) % 9
         found = self._remainders(total, 2 * self.digits)
-        verdict = "=" if product == int(found[-1]) else "!"
+        verdict = "=" if (product == int(found[-1])) != misjudged else "!"
         return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
 
     def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:

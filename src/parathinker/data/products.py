@@ -40,9 +40,14 @@ HELD_OUT_SEED = 20_000_000
 HELD_OUT_SHARE = 50
 """One problem in so many is kept for evaluation, by the hash of its factors."""
 
-PRACTICE_SLIP_RATES = (0.0, 0.1, 0.2, 0.5, 0.9)
-"""Of the answers in last lines to practise reading by, which may slip as often as factors have
-digits: some are right, of others little is."""
+PRACTICE_WRONG = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Shares of wrong answers among last lines to practise reading by, one drawn for each example: what
+is hard for one path is for the others, too."""
+PRACTICE_SHARED = 0.3
+"""Of the wrong ones, those that several may agree on."""
+PRACTICE_MISJUDGED = 0.1
+"""Checks among them that come out wrong. This and the share above are about what models of this
+task do (``scripts/own_paths.py`` writes their paths down)."""
 
 _PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
@@ -163,8 +168,8 @@ class ProductsSource:
         retry: whether an example ends with the first path that trusts itself, for chains that go on
             until one does; ``paths`` is then the most that it has.
         practice: share of examples in whose place is one that practises reading: the last lines of
-            paths alone, right and wrong, as many as the largest of ``readings``. Summaries find
-            little else to look at there, and learn to read before whole paths are right.
+            paths alone, right and wrong, one for each thought id: some are drawn for each summary.
+            It finds little else to look at there, and learns to read before whole paths are right.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice that is no share, or
@@ -223,12 +228,16 @@ class ProductsSource:
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
         """An example of last lines alone."""
         teacher, written = self._teacher, list[PathText]()
-        for _ in range(max(self._readings)):
-            slip, answer = slips(rng.choice(PRACTICE_SLIP_RATES), rng), problem.answer
-            for _ in range(teacher.digits):
-                answer = slip(answer) % 10 ** (2 * teacher.digits)
+        share = rng.choice(PRACTICE_WRONG)
+        common = [teacher.mistaken(problem.answer, rng) for _ in range(2)]
+        for _ in range(max(len(self._thought_ids), *self._readings)):
+            answer = problem.answer
+            if rng.random() < share:
+                shared = rng.random() < PRACTICE_SHARED
+                answer = rng.choice(common) if shared else teacher.mistaken(answer, rng)
             first, second = rng.sample((problem.a, problem.b), 2)
-            text = "\n".join(teacher.last_lines(first, second, answer))
+            misjudged = rng.random() < PRACTICE_MISJUDGED
+            text = "\n".join(teacher.last_lines(first, second, answer, misjudged))
             written.append(PathText(text, learn=False))
         return summed_up(problem, written, self._readings, rng, teacher)
 
