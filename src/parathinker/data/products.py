@@ -170,12 +170,10 @@ class ProductsSource:
         practice: share of examples in whose place is one that practises reading: the last lines of
             paths alone, right and wrong, one for each thought id: some are drawn for each summary.
             It finds little else to look at there, and learns to read before whole paths are right.
-            Behind a check, paths learn to say their answer, the total back to front: twelve tokens
-            of fifty are that, and of a whole path but twelve of 260.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice that is no share, or
-            summaries in practice without readings.
+            practice without readings.
     """
 
     def __init__(
@@ -203,8 +201,8 @@ class ProductsSource:
         self._learn_paths, self._retry, self._practice = learn_paths, retry, practice
         if not 0 <= practice <= 1:
             raise UsageError(f"products: practice is a share from 0 to 1, got {practice}")
-        if practice and summary and not readings:
-            raise UsageError("products: say how many paths summaries read in practice (readings)")
+        if practice and not (summary and readings):
+            raise UsageError("products: practice is for summaries; say how many paths they read")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
@@ -232,19 +230,15 @@ class ProductsSource:
         teacher, written = self._teacher, list[PathText]()
         share = rng.choice(PRACTICE_WRONG)
         common = [teacher.mistaken(problem.answer, rng) for _ in range(2)]
-        for _ in range(max(len(self._thought_ids), *self._readings, 1)):
+        for _ in range(max(len(self._thought_ids), *self._readings)):
             answer = problem.answer
             if rng.random() < share:
                 shared = rng.random() < PRACTICE_SHARED
                 answer = rng.choice(common) if shared else teacher.mistaken(answer, rng)
             first, second = rng.sample((problem.a, problem.b), 2)
             misjudged = rng.random() < PRACTICE_MISJUDGED
-            *checks, said = teacher.last_lines(first, second, answer, misjudged)
-            given = sum(len(line) + 1 for line in checks)
-            learn = self._learn_paths and bool(checks)
-            written.append(PathText("\n".join([*checks, said]), learn, given=given))
-        if not self._summary:
-            return Example(problem.question, tuple(written))
+            text = "\n".join(teacher.last_lines(first, second, answer, misjudged))
+            written.append(PathText(text, learn=False))
         return summed_up(problem, written, self._readings, rng, teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
