@@ -57,7 +57,10 @@ def main() -> None:
         embed_adapter(args.source, target)
     else:
         for name in MODEL_FILES:
-            shutil.copy(args.source / name, target / name)
+            # Whoever has the old one mapped keeps it.
+            beside = target / f"{name}.new"
+            shutil.copy(args.source / name, beside)
+            beside.replace(target / name)
     problems = HELD_OUT[args.name](MEASURED + SHOWN)[MEASURED:]
     lines = [json.dumps({"question": p["question"], "answer": p["answer"]}) for p in problems]
     (target / EXAMPLES).write_text("\n".join(lines) + "\n", "utf-8")

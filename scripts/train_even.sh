@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # A parallel model and its sequential rivals from one base, with the same number of tokens. Every part
-# goes on where it was stopped. One core takes an hour or less. SEED is that of what comes behind the
-# base, where it is not the recipes' own; its models' names end with it.
-# Usage: [SEED=17] scripts/train_even.sh [FOLDER]
+# goes on where it was stopped. One core takes an hour or less. Paths learn to say their answers, twelve
+# digits back to front, all of a sudden and not always in time: then BASE_SEED should be another.
+# SEED is that of what comes behind the base, where it is not the recipes' own; those models' names end
+# with it. Usage: [BASE_SEED=2] [SEED=17] scripts/train_even.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-runs/even}
 bin=.venv/bin
 
-$bin/parathinker train recipes/even-base.yaml --output "$folder/base"
+$bin/parathinker train recipes/even-base.yaml --output "$folder/base" \
+  ${BASE_SEED:+--set seed="$BASE_SEED"}
+$bin/parathinker train recipes/even-reading.yaml --output "$folder/reading" \
+  --set model.base="$folder/base/model"
+$bin/python scripts/gate.py "$folder/reading/model" --least 20
 for rival in parallel chain single; do
   $bin/parathinker train "recipes/even-$rival.yaml" --output "$folder/$rival${SEED:+-$SEED}" \
-    --set model.base="$folder/base/model" ${SEED:+--set seed="$SEED"}
+    --set model.base="$folder/reading/model" ${SEED:+--set seed="$SEED"}
 done

@@ -84,6 +84,23 @@ def test_reading_is_practised_on_last_lines_right_and_wrong() -> None:
     assert 0.1 < agreed / (marks["= wrong"] + marks["! wrong"]) < 0.5
 
 
+def test_practice_may_slip_at_rates_of_its_own() -> None:
+    source = ProductsSource(
+        3, teacher="nines", readings=(1, 8), practice=1.0, practice_slips=(0.0, 0.9)
+    )
+    rights = []
+    for example in (source.example(i, 1) for i in range(50)):
+        problem = products.parse_question(example.question)
+        assert problem is not None
+        assert len(example.paths) == 8
+        for path in example.paths:
+            check, said = path.text.split("\n")
+            found = int(products.parse_answer(said) or 0)
+            assert check[-1] == ("=" if found % 9 == problem.answer % 9 else "!")
+            rights.append(found == problem.answer)
+    assert 0.4 < sum(rights) / len(rights) < 0.6
+
+
 @given(answer=st.integers(0, 10**12 - 1), seed=st.integers(0, 1000))
 def test_mistaken_answers_are_wrong_and_fit(answer: int, seed: int) -> None:
     wrong = NINES.mistaken(answer, random.Random(seed))

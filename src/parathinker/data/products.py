@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
@@ -168,8 +168,11 @@ class ProductsSource:
         retry: whether an example ends with the first path that trusts itself, for chains that go on
             until one does; ``paths`` is then the most that it has.
         practice: share of examples in whose place is one that practises reading: the last lines of
-            paths alone, right and wrong, one for each thought id: some are drawn for each summary.
-            It finds little else to look at there, and learns to read before whole paths are right.
+            paths alone, right and wrong. Summaries find little else to look at there, and learn to
+            read before whole paths are right.
+        practice_slips: slip rates of the answers there, one drawn for each line, as many lines as
+            the largest of ``readings``: to learn where to look. Empty for answers that are wrong
+            as models' own are, one line for each thought id: to learn whom to believe.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice that is no share, or
@@ -189,6 +192,7 @@ class ProductsSource:
         max_paths: int = 16,
         retry: bool = False,
         practice: float = 0.0,
+        practice_slips: Sequence[float] = (),
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -198,7 +202,8 @@ class ProductsSource:
             raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
         self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
-        self._learn_paths, self._retry, self._practice = learn_paths, retry, practice
+        self._learn_paths, self._retry = learn_paths, retry
+        self._practice, self._practice_slips = practice, tuple(practice_slips)
         if not 0 <= practice <= 1:
             raise UsageError(f"products: practice is a share from 0 to 1, got {practice}")
         if practice and not (summary and readings):
@@ -227,19 +232,33 @@ class ProductsSource:
 
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
         """An example of last lines alone."""
-        teacher, written = self._teacher, list[PathText]()
-        share = rng.choice(PRACTICE_WRONG)
-        common = [teacher.mistaken(problem.answer, rng) for _ in range(2)]
-        for _ in range(max(len(self._thought_ids), *self._readings)):
-            answer = problem.answer
-            if rng.random() < share:
-                shared = rng.random() < PRACTICE_SHARED
-                answer = rng.choice(common) if shared else teacher.mistaken(answer, rng)
+        slipping, written = bool(self._practice_slips), []
+        for answer in self._slipping(problem, rng) if slipping else self._erring(problem, rng):
             first, second = rng.sample((problem.a, problem.b), 2)
-            misjudged = rng.random() < PRACTICE_MISJUDGED
-            text = "\n".join(teacher.last_lines(first, second, answer, misjudged))
-            written.append(PathText(text, learn=False))
-        return summed_up(problem, written, self._readings, rng, teacher)
+            misjudged = not slipping and rng.random() < PRACTICE_MISJUDGED
+            lines = self._teacher.last_lines(first, second, answer, misjudged)
+            written.append(PathText("\n".join(lines), learn=False))
+        return summed_up(problem, written, self._readings, rng, self._teacher)
+
+    def _slipping(self, problem: Problem, rng: random.Random) -> Iterator[int]:
+        """Answers that slip as often as factors have digits."""
+        for _ in range(max(self._readings)):
+            slip, answer = slips(rng.choice(self._practice_slips), rng), problem.answer
+            for _ in range(self._teacher.digits):
+                answer = slip(answer) % 10 ** (2 * self._teacher.digits)
+            yield answer
+
+    def _erring(self, problem: Problem, rng: random.Random) -> Iterator[int]:
+        """Answers as models of this task find them."""
+        mistaken, right = self._teacher.mistaken, problem.answer
+        wrong_share = rng.choice(PRACTICE_WRONG)
+        common = [mistaken(right, rng) for _ in range(2)]
+        for _ in range(max(len(self._thought_ids), *self._readings)):
+            answer = right
+            if rng.random() < wrong_share:
+                shared = rng.random() < PRACTICE_SHARED
+                answer = rng.choice(common) if shared else mistaken(right, rng)
+            yield answer
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
