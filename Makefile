@@ -92,7 +92,7 @@ paper-tables: $(DEV) ## The paper's tables on the embedded model, and a sound ru
 sums-tables: $(DEV) ## The same tables for smollm2-sums, its sequential rival trained first; in runs/sums
 	bash scripts/sums_tables.sh
 
-temperatures: $(DEV) ## The same comparison at temperatures 0 and 1; in runs/temperatures
+temperatures: $(DEV) ## The same comparison at temperatures 0 and 1; MODEL=nines for that model; in runs/temperatures
 	bash scripts/temperatures.sh
 
 chain: $(DEV) ## The whole chain, teacher to trained model, with kills on the way; in runs/chain

@@ -14,8 +14,8 @@ model=nines
 if [ -n "$seed" ]; then model=$folder/parallel$seed/model; fi
 rival=$folder/chain$seed/model
 single=$folder/single$seed/model
-chain=(--model "$model" --benchmark products --limit "${QUESTIONS:-500}")
-nines=("${chain[@]}" --budget 296 --summary-tokens 32)
+chain=(--model "$model" "${products[@]}")
+nines=("${chain[@]}" "${budget_of_nines[@]}")
 
 others() {
   $bin/parathinker diagnose ablations "${nines[@]}" --data-only "$rival" --output "$folder/ablations"
