@@ -14,7 +14,8 @@ import argparse
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,21 @@ def main() -> None:
         embed_adapter(args.source, target)
     else:
         for name in MODEL_FILES:
-            # Whoever has the old one mapped keeps it.
-            beside = target / f"{name}.new"
-            shutil.copy(args.source / name, beside)
-            beside.replace(target / name)
+            with replacing(target / name) as file:
+                shutil.copy(args.source / name, file)
     problems = HELD_OUT[args.name](MEASURED + SHOWN)[MEASURED:]
     lines = [json.dumps({"question": p["question"], "answer": p["answer"]}) for p in problems]
     (target / EXAMPLES).write_text("\n".join(lines) + "\n", "utf-8")
     size = sum(file.stat().st_size for file in target.iterdir())
     print(f"{target}: {size / 1e6:.1f} MB")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file to write, which then takes the place of another; whoever has that mapped keeps it."""
+    beside = target.with_name(f"{target.name}.new")
+    yield beside
+    beside.replace(target)
 
 
 def embed_adapter(source: Path, target: Path) -> None:
@@ -75,7 +82,8 @@ def embed_adapter(source: Path, target: Path) -> None:
     (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True), "utf-8")
     weights = load_file(source / ADAPTER)
     rounded = {name: tensor.bfloat16() for name, tensor in weights.items()}
-    save_file(rounded, target / ADAPTER, {"format": "pt"})
+    with replacing(target / ADAPTER) as file:
+        save_file(rounded, file, {"format": "pt"})
     write_base(dataclasses.replace(read_base(source), base=ADAPTER_BASE), target)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's comparison and diagnoses on nines, whose paths check themselves, beside a chain and single
-# paths that had the same base and as many tokens (scripts/train_even.sh, which runs first if they are
-# not there). As scripts/paper_tables.sh, which see: two parts side by side, on a core each; every part
+# The paper's comparison and diagnoses on what becomes nines, whose paths check themselves, beside a chain
+# and single paths that had the same base and as many tokens (scripts/train_even.sh, which runs first if
+# they are not there). As scripts/paper_tables.sh, which see: two parts side by side, on a core each; every part
 # goes on where it was stopped; what came of it is copied to docs/results/ if SHOW is set. With SEED,
 # the models of that seed and the comparison alone.
 # Usage: [SEED=17] scripts/even_tables.sh [FOLDER]
@@ -10,8 +10,8 @@ cd "$(dirname "$0")/.."
 source scripts/measuring.sh
 folder=${1:-runs/even}
 seed=${SEED:+-$SEED}
-model=nines
-if [ -n "$seed" ]; then model=$folder/parallel$seed/model; fi
+# Not the package's own nines: its rivals have to go on from the same base.
+model=$folder/parallel$seed/model
 rival=$folder/chain$seed/model
 single=$folder/single$seed/model
 chain=(--model "$model" "${products[@]}")
