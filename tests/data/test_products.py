@@ -122,9 +122,59 @@ def test_practice_without_readings_is_refused() -> None:
         ProductsSource(0, practice=0.1)
 
 
-def test_practice_is_a_share() -> None:
+def test_practice_and_endings_are_shares() -> None:
     with pytest.raises(UsageError, match="practice is a share from 0 to 1, got 15"):
         ProductsSource(0, readings=(1,), practice=15)
+    with pytest.raises(UsageError, match="endings is a share from 0 to 1, got -1"):
+        ProductsSource(0, endings=-1)
+
+
+@pytest.mark.parametrize("teacher", ["head", "nines"])
+def test_an_ending_is_learnt_from_its_last_total_on(teacher: str) -> None:
+    source = ProductsSource(
+        7, slip_rates=(0.0, 0.3), summary=False, teacher=teacher, endings=1.0, rephrase=0.0
+    )
+    lines, rights = Counter[int](), set()
+    for i in range(100):
+        example = source.example(i, 1)
+        (path,) = example.paths
+        problem = products.parse_question(example.question)
+        answer = int(products.parse_answer(path.text) or -1)
+        before, said = path.text[: path.given], path.text[path.given :]
+        total = before.rsplit("\n", 1 if teacher == "head" else 2)[-2].split(">")[-1]
+        assert example.summary is None
+        assert path.learn
+        assert answer == int(total[::-1])
+        assert said.count("\n") == (teacher == "nines")
+        assert "Answer" not in before
+        lines[before.count(">") - (teacher == "nines")] += 1
+        rights.add(problem is not None and answer == problem.answer)
+    # Its beginning is any line's, the header's among them, so that places do not say where it is.
+    assert set(lines) == {1, 2, 3, 4, 5, 6}
+    assert lines[6] > lines[1]
+    assert rights == {True, False}
+
+
+def test_some_examples_are_endings_and_the_others_as_ever() -> None:
+    source = ProductsSource(3, summary=False, teacher="nines", endings=0.3)
+    examples = [source.example(i, 2) for i in range(200)]
+    endings = [example for example in examples if len(example.paths) == 1]
+    assert 30 < len(endings) < 90
+    assert all(len(example.paths) == 2 for example in examples if example not in endings)
+
+
+def test_writing_has_no_endings_for_it_drops_digits_on_its_way() -> None:
+    with pytest.raises(UsageError, match="endings go by the last total, which writing cuts"):
+        ProductsSource(0, digits=(5,), summary=False, teacher="writing", endings=0.1)
+
+
+def test_half_of_all_endings_stray_from_what_they_worked_out() -> None:
+    source = ProductsSource(7, summary=False, teacher="nines", endings=1.0, rephrase=0.0)
+    right = Counter(
+        bool(products.check(example.question, example.paths[0].text))
+        for example in (source.example(i, 1) for i in range(200))
+    )
+    assert 70 < right[False] < 130
 
 
 def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:

@@ -62,6 +62,12 @@ class Teacher(ABC):
         """
         return None
 
+    def said_from(self, text: str) -> int | None:
+        """Where in a path of this teacher's that begins what is said of its last total: the check
+        and the answer. None where that takes more than the total.
+        """
+        return None
+
     def trusts(self, text: str) -> bool:
         """Whether a path says of itself that it is right."""
         return False
@@ -133,6 +139,10 @@ class InTheHead(Teacher):
             lines.append(f"{place}:{places[place]}*{noted}")
         return "\n".join([*lines, *self.last_lines(first, second, total)])
 
+    def said_from(self, text: str) -> int:
+        """The answer's line."""
+        return text.rindex("\n") + 1
+
     def route(self, thought_id: int) -> tuple[bool, list[int]]:
         """How a path goes about it: whether factors change places, and the order of the digits."""
         turn, swapped = divmod(thought_id - 1, 2)
@@ -161,6 +171,10 @@ class CastingOutNines(InTheHead):
         first, second = (b, a) if self.route(thought_id)[0] else (a, b)
         last = self.last_lines(first, second, int(total[1][::-1]))
         return "\n".join([*worked, *last]), len("\n".join(worked)) + 1
+
+    def said_from(self, text: str) -> int:
+        """The total's remainders."""
+        return text.rindex(">") + 1
 
     def trusts(self, text: str) -> bool:
         """Whether the check agreed."""

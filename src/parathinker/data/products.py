@@ -21,6 +21,7 @@ from parathinker.data.multiplication import (
     CastingOutNines,
     InTheHead,
     InWriting,
+    Slip,
     Teacher,
     no_slip,
     slips,
@@ -48,6 +49,10 @@ PRACTICE_SHARED = 0.3
 PRACTICE_MISJUDGED = 0.1
 """Checks among them that come out wrong. This and the share above are about what models of this
 task do (``scripts/own_paths.py`` writes their paths down)."""
+
+ENDINGS_STRAYED = 0.5
+"""Endings whose last total is any number: most of its digits are those of the one before it, and
+answers were read off that."""
 
 _PRODUCT = re.compile(r"(?<![\d.])\d+(?:\s*[*x×]\s*\d+)+(?!\d|\.\d)")
 _ANSWER = re.compile(r"Answer:\s*(\d+)")
@@ -173,10 +178,13 @@ class ProductsSource:
         practice_slips: slip rates of the answers there, one drawn for each line, as many lines as
             the largest of ``readings``: to learn where to look. Empty for answers that are wrong
             as models' own are, one line for each thought id: to learn whom to believe.
+        endings: share of examples in whose place is the end of a path alone, from its last total
+            on. An answer is said by going back through all of a total's digits, which is learnt
+            late and suddenly from whole paths, where it is one token in twenty.
 
     Raises:
-        UsageError: no such teacher, more digits than its layout has, practice that is no share, or
-            practice without readings.
+        UsageError: no such teacher, more digits than its layout has, practice or endings that are
+            no share, practice without readings, or a teacher without endings.
     """
 
     def __init__(
@@ -193,6 +201,7 @@ class ProductsSource:
         retry: bool = False,
         practice: float = 0.0,
         practice_slips: Sequence[float] = (),
+        endings: float = 0.0,
     ) -> None:
         if teacher not in TEACHERS:
             raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
@@ -204,10 +213,15 @@ class ProductsSource:
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._retry = learn_paths, retry
         self._practice, self._practice_slips = practice, tuple(practice_slips)
-        if not 0 <= practice <= 1:
-            raise UsageError(f"products: practice is a share from 0 to 1, got {practice}")
+        self._endings = endings
+        for name, share in (("practice", practice), ("endings", endings)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"products: {name} is a share from 0 to 1, got {share}")
         if practice and not (summary and readings):
             raise UsageError("products: practice is for summaries; say how many paths they read")
+        any_path = self._teacher.trace(0, 0, no_slip, 1)
+        if endings and self._teacher.said_from(any_path) is None:
+            raise UsageError(f"products: endings go by the last total, which {teacher} cuts")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
         self._problems = {d: _reasoning_gym(d, seed) for d in set(digits)}
 
@@ -217,6 +231,8 @@ class ProductsSource:
         problem = self._draw(index, rng)
         if self._practice and rng.random() < self._practice:
             return self._practise(problem, rng)
+        if self._endings and rng.random() < self._endings:
+            return Example(problem.question, (self._ending(problem, rng),))
         routes = self._thought_ids
         if routes and paths > len(routes):
             raise UsageError(f"products: {paths} paths, but routes for {len(routes)} only")
@@ -270,6 +286,20 @@ class ProductsSource:
         given = finished[1] if finished else 0
         return PathText(text, learn=learn, thought_id=thought_id, given=given)
 
+    def _ending(self, problem: Problem, rng: random.Random) -> PathText:
+        """The last lines of a path, from any of them on up to its last total."""
+        thought_id = rng.choice(self._thought_ids) if self._thought_ids else None
+        slip = slips(rng.choice(self._slip_rates), rng)
+        if rng.random() < ENDINGS_STRAYED:
+            slip = _straying(self._teacher.digits, rng)
+        path = self._teacher.trace(problem.a, problem.b, slip, thought_id or 1)
+        said_from = self._teacher.said_from(path)
+        assert said_from is not None
+        total = path.rindex(">", 0, said_from - 1)
+        starts = [0, *(i + 1 for i, one in enumerate(path[:total]) if one == "\n")]
+        start = rng.choice(starts)
+        return PathText(path[start:], thought_id=thought_id, given=said_from - start)
+
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]
         for attempt in range(1000):
@@ -279,6 +309,16 @@ class ProductsSource:
             if not is_held_out(problem.a, problem.b):
                 return problem
         raise UsageError("products: every problem drawn is held out")
+
+
+def _straying(digits: int, rng: random.Random) -> Slip:
+    """At the last of so many totals note any number."""
+    turns = iter(range(digits))
+
+    def slip(value: int) -> int:
+        return rng.randrange(10 ** (2 * digits)) if next(turns) == digits - 1 else value
+
+    return slip
 
 
 def _rephrased(problem: Problem, rng: random.Random) -> Problem:
