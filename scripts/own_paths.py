@@ -23,6 +23,7 @@ from pathlib import Path
 from parathinker import ParaThinker, ThinkingParams
 from parathinker.data import products
 from parathinker.data.multiplication import Teacher
+from parathinker.data.products_source import ProductsSource
 from parathinker.data.schema import Example, PathText, write_examples
 
 DIGITS = (1, 2, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)
@@ -79,7 +80,7 @@ def main() -> None:
 
 def sample(folder: Path, log: Path, count: int, seed: int) -> None:
     """Let the model think about problems ``seed``, one line of the log for each."""
-    source = products.ProductsSource(seed, digits=DIGITS, rephrase=REPHRASE)
+    source = ProductsSource(seed, digits=DIGITS, rephrase=REPHRASE)
     lines = log.read_text("utf-8").splitlines(keepends=True) if log.exists() else []
     whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
     log.write_text("".join(whole), "utf-8")

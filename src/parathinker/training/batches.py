@@ -17,7 +17,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from parathinker.data.products import ProductsSource
+from parathinker.data.products_source import ProductsSource
 from parathinker.data.schema import Example, read_examples
 from parathinker.data.sums import SumsSource
 from parathinker.errors import UsageError

@@ -1,0 +1,214 @@
+"""Examples of the products task: whole paths, and practice at what these teach late.
+
+``products.py`` has the task, ``multiplication.py`` the teachers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from parathinker.data.multiplication import Slip, no_slip, slips
+from parathinker.data.products import (
+    DIGITS,
+    PHRASES,
+    TEACHERS,
+    Problem,
+    endless,
+    is_held_out,
+    problem_of,
+    summed_up,
+    work_out,
+)
+from parathinker.data.schema import Example, PathText
+from parathinker.errors import UsageError
+
+PRACTICE_WRONG = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Shares of wrong answers among last lines to practise reading by, one drawn for each example: what
+is hard for one path is for the others, too."""
+PRACTICE_SHARED = 0.3
+"""Of the wrong ones, those that several may agree on."""
+PRACTICE_MISJUDGED = 0.1
+"""Checks among them that come out wrong. This and the share above are about what models of this
+task do (``scripts/own_paths.py`` writes their paths down)."""
+
+ENDINGS_STRAYED = 0.5
+"""Endings whose last total is any number: most of its digits are those of the one before it, and
+answers were read off that."""
+
+
+class ProductsSource:
+    """Examples made from reasoning-gym's problems; item ``i`` is the same on every run.
+
+    Where the teacher has routes, each path takes that of its thought id, drawn at random.
+
+    Args:
+        seed: which problems, routes and slips.
+        digits: how many digits the factors have, one drawn for each example; repeat some to weigh.
+        slip_rates: slip rates of the teacher, one drawn for each path.
+        summary: whether examples have summaries (see :func:`summed_up`).
+        readings: how many of an example's paths each of its summaries reads, drawn at random; empty
+            for one summary of all paths.
+        rephrase: share of problems asked in other words, half of them with one factor shorter.
+        learn_paths: whether the loss covers flawless paths, and of the others the check, if the
+            teacher has one; without it they are there to be read.
+        teacher: one of ``TEACHERS``.
+        max_paths: thought ids that the model has.
+        retry: whether an example ends with the first path that trusts itself, for chains that go on
+            until one does; ``paths`` is then the most that it has.
+        practice: share of examples in whose place is one that practises reading: the last lines of
+            paths alone, right and wrong. Summaries find little else to look at there, and learn to
+            read before whole paths are right.
+        practice_slips: slip rates of the answers there, one drawn for each line, as many lines as
+            the largest of ``readings``: to learn where to look. Empty for answers that are wrong
+            as models' own are, one line for each thought id: to learn whom to believe.
+        endings: share of examples in whose place is the end of a path alone, from its last total
+            on. An answer is said by going back through all of a total's digits, which is learnt
+            late and suddenly from whole paths, where it is one token in twenty.
+
+    Raises:
+        UsageError: no such teacher, more digits than its layout has, practice or endings that are
+            no share, practice without readings, or a teacher without endings.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        digits: Sequence[int] = (DIGITS,),
+        slip_rates: Sequence[float] = (0.0,),
+        summary: bool = True,
+        readings: Sequence[int] = (),
+        rephrase: float = 0.3,
+        learn_paths: bool = True,
+        teacher: str = "head",
+        max_paths: int = 16,
+        retry: bool = False,
+        practice: float = 0.0,
+        practice_slips: Sequence[float] = (),
+        endings: float = 0.0,
+    ) -> None:
+        if teacher not in TEACHERS:
+            raise UsageError(f"products: no teacher {teacher!r}; there are: {', '.join(TEACHERS)}")
+        self._teacher = TEACHERS[teacher]
+        most = self._teacher.digits
+        if not all(1 <= d <= most for d in digits):
+            raise UsageError(f"products: digits should lie between 1 and {most}, got {digits}")
+        self._seed, self._digits, self._slip_rates = seed, tuple(digits), tuple(slip_rates)
+        self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
+        self._learn_paths, self._retry = learn_paths, retry
+        self._practice, self._practice_slips = practice, tuple(practice_slips)
+        self._endings = endings
+        for name, share in (("practice", practice), ("endings", endings)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"products: {name} is a share from 0 to 1, got {share}")
+        if practice and not (summary and readings):
+            raise UsageError("products: practice is for summaries; say how many paths they read")
+        any_path = self._teacher.trace(0, 0, no_slip, 1)
+        if endings and self._teacher.said_from(any_path) is None:
+            raise UsageError(f"products: endings go by the last total, which {teacher} cuts")
+        self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
+        self._problems = {d: endless(d, seed) for d in set(digits)}
+
+    def example(self, index: int, paths: int) -> Example:
+        """Example ``index`` with so many paths, at most as many as have routes."""
+        rng = random.Random(f"{self._seed}/{index}")
+        problem = self._draw(index, rng)
+        if self._practice and rng.random() < self._practice:
+            return self._practise(problem, rng)
+        if self._endings and rng.random() < self._endings:
+            return Example(problem.question, (self._ending(problem, rng),))
+        routes = self._thought_ids
+        if routes and paths > len(routes):
+            raise UsageError(f"products: {paths} paths, but routes for {len(routes)} only")
+        thought_ids = rng.sample(routes, paths) if routes else [None] * paths
+        written = tuple(self._path(problem, thought_id, rng) for thought_id in thought_ids)
+        if self._retry:
+            trusted = (i for i, path in enumerate(written, 1) if self._teacher.trusts(path.text))
+            written = written[: next(trusted, paths)]
+        if not self._summary:
+            return Example(problem.question, written)
+        sizes = [size for size in self._readings if size <= paths] or [paths]
+        return summed_up(problem, written, sizes, rng, self._teacher)
+
+    def _practise(self, problem: Problem, rng: random.Random) -> Example:
+        """An example of last lines alone."""
+        slipping, written = bool(self._practice_slips), []
+        for answer in self._slipping(problem, rng) if slipping else self._erring(problem, rng):
+            first, second = rng.sample((problem.a, problem.b), 2)
+            misjudged = not slipping and rng.random() < PRACTICE_MISJUDGED
+            lines = self._teacher.last_lines(first, second, answer, misjudged)
+            written.append(PathText("\n".join(lines), learn=False))
+        return summed_up(problem, written, self._readings, rng, self._teacher)
+
+    def _slipping(self, problem: Problem, rng: random.Random) -> Iterator[int]:
+        """Answers that slip as often as factors have digits."""
+        for _ in range(max(self._readings)):
+            slip, answer = slips(rng.choice(self._practice_slips), rng), problem.answer
+            for _ in range(self._teacher.digits):
+                answer = slip(answer) % 10 ** (2 * self._teacher.digits)
+            yield answer
+
+    def _erring(self, problem: Problem, rng: random.Random) -> Iterator[int]:
+        """Answers as models of this task find them."""
+        mistaken, right = self._teacher.mistaken, problem.answer
+        wrong_share = rng.choice(PRACTICE_WRONG)
+        common = [mistaken(right, rng) for _ in range(2)]
+        for _ in range(max(len(self._thought_ids), *self._readings)):
+            answer = right
+            if rng.random() < wrong_share:
+                shared = rng.random() < PRACTICE_SHARED
+                answer = rng.choice(common) if shared else mistaken(right, rng)
+            yield answer
+
+    def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
+        rate = rng.choice(self._slip_rates)
+        text = work_out(problem, thought_id or 1, rate, rng, self._teacher)
+        if text == work_out(problem, thought_id or 1, teacher=self._teacher):
+            return PathText(text, learn=self._learn_paths, thought_id=thought_id)
+        finished = self._teacher.finished(problem.a, problem.b, text, thought_id or 1)
+        learn = self._learn_paths and finished is not None
+        given = finished[1] if finished else 0
+        return PathText(text, learn=learn, thought_id=thought_id, given=given)
+
+    def _ending(self, problem: Problem, rng: random.Random) -> PathText:
+        """The last lines of a path, from any of them on up to its last total."""
+        thought_id = rng.choice(self._thought_ids) if self._thought_ids else None
+        slip = slips(rng.choice(self._slip_rates), rng)
+        if rng.random() < ENDINGS_STRAYED:
+            slip = _straying(self._teacher.digits, rng)
+        path = self._teacher.trace(problem.a, problem.b, slip, thought_id or 1)
+        said_from = self._teacher.said_from(path)
+        assert said_from is not None
+        total = path.rindex(">", 0, said_from - 1)
+        starts = [0, *(i + 1 for i, one in enumerate(path[:total]) if one == "\n")]
+        start = rng.choice(starts)
+        return PathText(path[start:], thought_id=thought_id, given=said_from - start)
+
+    def _draw(self, index: int, rng: random.Random) -> Problem:
+        problems = self._problems[rng.choice(self._digits)]
+        for attempt in range(1000):
+            problem = problem_of(problems[(index * 1009 + attempt) % (2**31 - 1)])
+            if rng.random() < self._rephrase:
+                problem = _rephrased(problem, rng)
+            if not is_held_out(problem.a, problem.b):
+                return problem
+        raise UsageError("products: every problem drawn is held out")
+
+
+def _straying(digits: int, rng: random.Random) -> Slip:
+    """At the last of so many totals note any number."""
+    turns = iter(range(digits))
+
+    def slip(value: int) -> int:
+        return rng.randrange(10 ** (2 * digits)) if next(turns) == digits - 1 else value
+
+    return slip
+
+
+def _rephrased(problem: Problem, rng: random.Random) -> Problem:
+    factors = [problem.a, problem.b]
+    if rng.random() < 0.5:
+        short = rng.randrange(2)
+        factors[short] //= 10 ** rng.randrange(len(str(factors[short])))
+    question = rng.choice(PHRASES).format(a=factors[0], b=factors[1])
+    return Problem(question, *factors)
