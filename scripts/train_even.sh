@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # A parallel model and its sequential rivals from one base, with the same number of tokens. Every part
-# goes on where it was stopped. One core takes an hour or less. Paths learn to say their answers, twelve
-# digits back to front, all of a sudden and not always in time: then another BASE_SEED should be tried,
-# in another FOLDER.
+# goes on where it was stopped. One core takes an hour or less. Should single paths not come far enough
+# (scripts/gate.py looks), another BASE_SEED may, in another FOLDER.
 # SEED is that of what comes behind the base, where it is not the recipes' own; those models' names end
 # with it. Usage: [BASE_SEED=2] [SEED=17] scripts/train_even.sh [FOLDER]
 set -euo pipefail
