@@ -13,7 +13,7 @@ $bin/parathinker train recipes/even-base.yaml --output "$folder/base" \
   ${BASE_SEED:+--set seed="$BASE_SEED"}
 $bin/parathinker train recipes/even-reading.yaml --output "$folder/reading" \
   --set model.base="$folder/base/model"
-$bin/python scripts/gate.py "$folder/reading/model" --least 20
+$bin/python scripts/gate.py "$folder/reading/model" --least 15
 for rival in parallel chain single; do
   $bin/parathinker train "recipes/even-$rival.yaml" --output "$folder/$rival${SEED:+-$SEED}" \
     --set model.base="$folder/reading/model" ${SEED:+--set seed="$SEED"}

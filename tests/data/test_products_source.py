@@ -52,6 +52,29 @@ def test_practice_may_slip_at_rates_of_its_own() -> None:
     assert 0.4 < sum(rights) / len(rights) < 0.6
 
 
+def test_practice_anywhere_begins_at_one_line_of_all_paths_of_an_example() -> None:
+    source = ProductsSource(
+        3, teacher="nines", readings=(1, 2), practice=1.0, practice_anywhere=True
+    )
+    working, misjudged, paths = Counter[int](), 0, 0
+    for i in range(60):
+        example = source.example(i, 1)
+        (lines,) = {path.text.count("\n") for path in example.paths}
+        working[lines - 1] += 1
+        assert len({path.thought_id for path in example.paths}) == len(example.paths)
+        problem = products.parse_question(example.question)
+        assert problem is not None
+        for path in example.paths:
+            answer = int(products.parse_answer(path.text) or -1)
+            if lines > 1:
+                total = path.text.split("\n")[-3].rsplit(">", 1)[-1]
+                assert answer == int(total[::-1])
+            misjudged += NINES.trusts(path.text) != ((answer - problem.answer) % 9 == 0)
+            paths += 1
+    assert set(working) == set(range(8))
+    assert misjudged / paths == pytest.approx(products_source.PRACTICE_MISJUDGED, abs=0.05)
+
+
 def test_some_examples_are_practice_and_the_others_as_ever() -> None:
     source = ProductsSource(3, teacher="nines", readings=(1, 8), practice=0.3)
     examples = [source.example(i, 1) for i in range(200)]

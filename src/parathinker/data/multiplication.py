@@ -72,11 +72,12 @@ class Teacher(ABC):
         """Whether a path says of itself that it is right."""
         return False
 
-    def last_lines(self, first: int, second: int, total: int, misjudged: bool = False) -> list[str]:
-        """What is written when the last total is there; a summary needs to read no more.
+    def misjudged(self, text: str) -> str:
+        """A path whose check, if there is one, comes out wrong."""
+        return text
 
-        ``misjudged``: the check, if there is one, comes out wrong.
-        """
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+        """What is written when the last total is there; a summary needs to read no more."""
         return [self.answer_line(total)]
 
     def mistaken(self, answer: int, rng: random.Random) -> int:
@@ -154,13 +155,18 @@ class InTheHead(Teacher):
 class CastingOutNines(InTheHead):
     """In the head, checked before it is answered."""
 
-    def last_lines(self, first: int, second: int, total: int, misjudged: bool = False) -> list[str]:
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
         """The check, and the answer."""
         factors = [self._remainders(factor, self.digits) for factor in (first, second)]
         product = int(factors[0][-1]) * int(factors[1][-1]) % 9
         found = self._remainders(total, 2 * self.digits)
-        verdict = "=" if (product == int(found[-1])) != misjudged else "!"
+        verdict = "=" if product == int(found[-1]) else "!"
         return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
+
+    def misjudged(self, text: str) -> str:
+        """``=`` for ``!``, and the other way round."""
+        before, answer = text.rsplit("\n", 1)
+        return f"{before[:-1]}{'!' if before[-1] == '=' else '='}\n{answer}"
 
     def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
         """With a check of the total that the path came to, and that as its answer."""

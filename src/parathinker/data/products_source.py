@@ -62,6 +62,8 @@ class ProductsSource:
         practice_slips: slip rates of the answers there, one drawn for each line, as many lines as
             the largest of ``readings``: to learn where to look. Empty for answers that are wrong
             as models' own are, one line for each thought id: to learn whom to believe.
+        practice_anywhere: what is worked out stands before these last lines, from any line on, the
+            same in all paths of an example: reading then holds wherever they stand.
         endings: share of examples in whose place is the end of a path alone, from its last total
             on. An answer is said by going back through all of a total's digits, which is learnt
             late and suddenly from whole paths, where it is one token in twenty.
@@ -85,6 +87,7 @@ class ProductsSource:
         retry: bool = False,
         practice: float = 0.0,
         practice_slips: Sequence[float] = (),
+        practice_anywhere: bool = False,
         endings: float = 0.0,
     ) -> None:
         if teacher not in TEACHERS:
@@ -97,6 +100,7 @@ class ProductsSource:
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._retry = learn_paths, retry
         self._practice, self._practice_slips = practice, tuple(practice_slips)
+        self._practice_anywhere = practice_anywhere
         self._endings = endings
         for name, share in (("practice", practice), ("endings", endings)):
             if not 0 <= share <= 1:
@@ -133,11 +137,23 @@ class ProductsSource:
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
         """An example of last lines alone."""
         slipping, written = bool(self._practice_slips), []
-        for answer in self._slipping(problem, rng) if slipping else self._erring(problem, rng):
-            first, second = rng.sample((problem.a, problem.b), 2)
-            misjudged = not slipping and rng.random() < PRACTICE_MISJUDGED
-            lines = self._teacher.last_lines(first, second, answer, misjudged)
-            written.append(PathText("\n".join(lines), learn=False))
+        answers = list(self._slipping(problem, rng) if slipping else self._erring(problem, rng))
+        thought_ids: Sequence[int | None] = [None] * len(answers)
+        if self._practice_anywhere:
+            thought_ids = rng.sample(self._thought_ids, len(answers))
+            start = rng.randrange(self._teacher.digits + 2)
+        for answer, thought_id in zip(answers, thought_ids, strict=True):
+            if thought_id is None:
+                first, second = rng.sample((problem.a, problem.b), 2)
+                lines = self._teacher.last_lines(first, second, answer)
+            else:
+                noting = _noting(answer, self._teacher.digits)
+                path = self._teacher.trace(problem.a, problem.b, noting, thought_id)
+                lines = path.split("\n")[start:]
+            text = "\n".join(lines)
+            if not slipping and rng.random() < PRACTICE_MISJUDGED:
+                text = self._teacher.misjudged(text)
+            written.append(PathText(text, learn=False, thought_id=thought_id))
         return summed_up(problem, written, self._readings, rng, self._teacher)
 
     def _slipping(self, problem: Problem, rng: random.Random) -> Iterator[int]:
@@ -175,7 +191,8 @@ class ProductsSource:
         thought_id = rng.choice(self._thought_ids) if self._thought_ids else None
         slip = slips(rng.choice(self._slip_rates), rng)
         if rng.random() < ENDINGS_STRAYED:
-            slip = _straying(self._teacher.digits, rng)
+            digits = self._teacher.digits
+            slip = _noting(rng.randrange(10 ** (2 * digits)), digits)
         path = self._teacher.trace(problem.a, problem.b, slip, thought_id or 1)
         said_from = self._teacher.said_from(path)
         assert said_from is not None
@@ -195,12 +212,12 @@ class ProductsSource:
         raise UsageError("products: every problem drawn is held out")
 
 
-def _straying(digits: int, rng: random.Random) -> Slip:
-    """At the last of so many totals note any number."""
+def _noting(number: int, digits: int) -> Slip:
+    """At the last of so many totals note this number."""
     turns = iter(range(digits))
 
     def slip(value: int) -> int:
-        return rng.randrange(10 ** (2 * digits)) if next(turns) == digits - 1 else value
+        return number if next(turns) == digits - 1 else value
 
     return slip
 
