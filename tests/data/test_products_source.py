@@ -75,6 +75,13 @@ def test_practice_anywhere_begins_at_one_line_of_all_paths_of_an_example() -> No
     assert misjudged / paths == pytest.approx(products_source.PRACTICE_MISJUDGED, abs=0.05)
 
 
+def test_practice_anywhere_needs_a_route_for_each_path() -> None:
+    with pytest.raises(UsageError, match="each path a route; there are 4, and readings of 8"):
+        ProductsSource(
+            3, teacher="nines", readings=(8,), practice=0.1, practice_anywhere=True, max_paths=4
+        )
+
+
 def test_some_examples_are_practice_and_the_others_as_ever() -> None:
     source = ProductsSource(3, teacher="nines", readings=(1, 8), practice=0.3)
     examples = [source.example(i, 1) for i in range(200)]

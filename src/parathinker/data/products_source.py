@@ -70,7 +70,8 @@ class ProductsSource:
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice or endings that are
-            no share, practice without readings, or a teacher without endings.
+            no share, practice without readings or with fewer routes than they have paths, or a
+            teacher without endings.
     """
 
     def __init__(
@@ -111,6 +112,11 @@ class ProductsSource:
         if endings and self._teacher.said_from(any_path) is None:
             raise UsageError(f"products: endings go by the last total, which {teacher} cuts")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
+        if practice_anywhere and max(readings, default=0) > len(self._thought_ids):
+            raise UsageError(
+                f"products: practice_anywhere gives each path a route; there are "
+                f"{len(self._thought_ids)}, and readings of {max(readings)}"
+            )
         self._problems = {d: endless(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
@@ -135,21 +141,21 @@ class ProductsSource:
         return summed_up(problem, written, sizes, rng, self._teacher)
 
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
-        """An example of last lines alone."""
+        """An example of last lines alone, or of what is worked out before them, too."""
         slipping, written = bool(self._practice_slips), []
-        answers = list(self._slipping(problem, rng) if slipping else self._erring(problem, rng))
-        thought_ids: Sequence[int | None] = [None] * len(answers)
         if self._practice_anywhere:
-            thought_ids = rng.sample(self._thought_ids, len(answers))
+            thought_ids = iter(rng.sample(self._thought_ids, len(self._thought_ids)))
             start = rng.randrange(self._teacher.digits + 2)
-        for answer, thought_id in zip(answers, thought_ids, strict=True):
-            if thought_id is None:
-                first, second = rng.sample((problem.a, problem.b), 2)
-                lines = self._teacher.last_lines(first, second, answer)
-            else:
+        for answer in self._slipping(problem, rng) if slipping else self._erring(problem, rng):
+            thought_id = None
+            if self._practice_anywhere:
+                thought_id = next(thought_ids)
                 noting = _noting(answer, self._teacher.digits)
                 path = self._teacher.trace(problem.a, problem.b, noting, thought_id)
                 lines = path.split("\n")[start:]
+            else:
+                first, second = rng.sample((problem.a, problem.b), 2)
+                lines = self._teacher.last_lines(first, second, answer)
             text = "\n".join(lines)
             if not slipping and rng.random() < PRACTICE_MISJUDGED:
                 text = self._teacher.misjudged(text)
