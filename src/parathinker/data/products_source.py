@@ -64,9 +64,9 @@ class ProductsSource:
             as models' own are, one line for each thought id: to learn whom to believe.
         practice_anywhere: what is worked out stands before these last lines, from any line on, the
             same in all paths of an example: reading then holds wherever they stand.
-        endings: share of examples in whose place is the end of a path alone, from its last total
-            on. An answer is said by going back through all of a total's digits, which is learnt
-            late and suddenly from whole paths, where it is one token in twenty.
+        endings: share of examples in whose place is the end of a path alone, from any line on, of
+            which what is said of the last total is learnt. An answer goes back through all of its
+            digits; from whole paths, where it is one token in twenty, that is learnt late.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice or endings that are
@@ -202,10 +202,8 @@ class ProductsSource:
         path = self._teacher.trace(problem.a, problem.b, slip, thought_id or 1)
         said_from = self._teacher.said_from(path)
         assert said_from is not None
-        total = path.rindex(">", 0, said_from - 1)
-        starts = [0, *(i + 1 for i, one in enumerate(path[:total]) if one == "\n")]
-        start = rng.choice(starts)
-        return PathText(path[start:], thought_id=thought_id, given=said_from - start)
+        text = "\n".join(path.split("\n")[rng.randrange(self._teacher.digits + 1) :])
+        return PathText(text, thought_id=thought_id, given=said_from - len(path) + len(text))
 
     def _draw(self, index: int, rng: random.Random) -> Problem:
         problems = self._problems[rng.choice(self._digits)]
