@@ -19,9 +19,9 @@ nines=("${chain[@]}" "${budget_of_nines[@]}")
 
 others() {
   $bin/parathinker diagnose ablations "${nines[@]}" --data-only "$rival" --output "$folder/ablations"
-  # Its paths have 260 tokens, which powers of two would step over.
+  # Its paths have 292 tokens, which powers of two would step over.
   $bin/parathinker diagnose budget "${chain[@]}" --output "$folder/budget" \
-    --budgets 64,128,259,260,272,296,592,1184
+    --budgets 64,128,291,292,304,328,656,1312
   $bin/parathinker diagnose diversity "${nines[@]}" --output "$folder/diversity"
   $bin/parathinker diagnose tunnel-vision "${nines[@]}" --wrong-paths 1 --continuations 1 \
     --output "$folder/tunnel-vision"

@@ -5,7 +5,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 products=(--benchmark products --limit "${QUESTIONS:-500}")
 chain=(--model tiny "${products[@]}")
 tiny=("${chain[@]}" --budget 288 --summary-tokens 32)
-budget_of_nines=(--budget 296 --summary-tokens 32)
+budget_of_nines=(--budget 328 --summary-tokens 32)
 methods="sequential sequential:greedy=true sequential:forced=true sequential:summary=true \
   majority confidence confidence:keep=10 likeliest short best reprefill tree parallel \
   parallel:termination=half-finish parallel:termination=last-finish flat-positions withheld shuffled"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parathinker.data import products
 from parathinker.data.multiplication import Teacher
-from parathinker.data.products import HEAD, NINES, Problem
+from parathinker.data.products import HEAD, NINES, SEVENS, Problem
 
 ROUTE = st.integers(1, HEAD.routes)
 
@@ -59,11 +59,20 @@ def test_casting_out_nines_finds_all_wrong_answers_but_those_of_the_same_remaind
     assert NINES.finished(a, b, text, thought_id) == (text, len(text) - len(f"{check}\n{answer}"))
 
 
-@given(answer=st.integers(0, 10**12 - 1), seed=st.integers(0, 1000))
-def test_mistaken_answers_are_wrong_and_fit(answer: int, seed: int) -> None:
-    wrong = NINES.mistaken(answer, random.Random(seed))
-    assert wrong != answer
-    assert 0 <= wrong < 10**12
+@given(st.integers(0, 10**6 - 1), st.integers(0, 10**6 - 1), ROUTE, st.integers(0))
+def test_casting_out_sevens_too_finds_all_but_those_of_the_same_remainder_by_both(
+    a: int, b: int, thought_id: int, seed: int
+) -> None:
+    text = products.work_out(Problem("", a, b), thought_id, 0.2, random.Random(seed), SEVENS)
+    *_, nines, sevens, answer = text.splitlines()
+    wrong_by = int(products.parse_answer(answer) or -1) - a * b
+    assert nines[-1] == ("=" if wrong_by % 9 == 0 else "!")
+    assert sevens[-1] == ("=" if wrong_by % 63 == 0 else "!")
+    assert SEVENS.trusts(text) == (wrong_by % 63 == 0)
+    factors = sevens.removeprefix("7:").split("=")[0].split("*")
+    assert {int(one[-1]) for one in factors} == {a % 7, b % 7}
+    checked = len(text) - len(f"{nines}\n{sevens}\n{answer}")
+    assert SEVENS.finished(a, b, text, thought_id) == (text, checked)
 
 
 def test_the_check_goes_by_what_a_path_came_to_whatever_it_said_of_that() -> None:

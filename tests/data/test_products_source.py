@@ -6,84 +6,36 @@ from collections import Counter
 
 import pytest
 
-from parathinker.data import products, products_source
-from parathinker.data.products import NINES
+from parathinker.data import products
+from parathinker.data.products import NINES, SEVENS
 from parathinker.data.products_source import ProductsSource
 from parathinker.errors import UsageError
 
+SLIPS = (0.0, 0.9)
+
 
 def test_reading_is_practised_on_last_lines_right_and_wrong() -> None:
-    source = ProductsSource(3, teacher="nines", readings=(1, 2, 8), practice=1.0)
-    judged, agreed, marks = 0, 0, Counter[str]()
-    for example in (source.example(i, 1) for i in range(100)):
-        problem = products.parse_question(example.question)
-        assert problem is not None
-        wrong = Counter[int]()
-        for path in example.paths:
-            check, said = path.text.split("\n")
-            found = int(products.parse_answer(said) or 0)
-            judged += check[-1] == ("=" if found % 9 == problem.answer % 9 else "!")
-            marks[f"{check[-1]} {'right' if found == problem.answer else 'wrong'}"] += 1
-            wrong[found] += found != problem.answer
-            assert not path.learn
-        agreed += sum(count for count in wrong.values() if count > 1)
-        assert len(example.paths) == 16
-        assert {len(reading) for reading in example.readings} <= {1, 2, 8}
-    assert judged / marks.total() == pytest.approx(1 - products_source.PRACTICE_MISJUDGED, abs=0.02)
-    # As models' own: some wrong ones pass, some right ones do not, and some wrong ones agree.
-    assert marks.keys() == {"= right", "= wrong", "! wrong", "! right"}
-    assert 0.1 < agreed / (marks["= wrong"] + marks["! wrong"]) < 0.5
-
-
-def test_practice_may_slip_at_rates_of_its_own() -> None:
     source = ProductsSource(
-        3, teacher="nines", readings=(1, 8), practice=1.0, practice_slips=(0.0, 0.9)
+        3, teacher="sevens", readings=(1, 2, 8), practice=1.0, practice_slips=SLIPS
     )
     rights = []
     for example in (source.example(i, 1) for i in range(50)):
         problem = products.parse_question(example.question)
         assert problem is not None
         assert len(example.paths) == 8
+        assert {len(reading) for reading in example.readings} <= {1, 2, 8}
         for path in example.paths:
-            check, said = path.text.split("\n")
+            *checks, said = path.text.split("\n")
+            assert len(checks) == 2
             found = int(products.parse_answer(said) or 0)
-            assert check[-1] == ("=" if found % 9 == problem.answer % 9 else "!")
+            assert SEVENS.trusts(path.text) == ((found - problem.answer) % 63 == 0)
+            assert not path.learn
             rights.append(found == problem.answer)
     assert 0.4 < sum(rights) / len(rights) < 0.6
 
 
-def test_practice_anywhere_begins_at_one_line_of_all_paths_of_an_example() -> None:
-    source = ProductsSource(
-        3, teacher="nines", readings=(1, 2), practice=1.0, practice_anywhere=True
-    )
-    working, misjudged, paths = Counter[int](), 0, 0
-    for i in range(60):
-        example = source.example(i, 1)
-        (lines,) = {path.text.count("\n") for path in example.paths}
-        working[lines - 1] += 1
-        assert len({path.thought_id for path in example.paths}) == len(example.paths)
-        problem = products.parse_question(example.question)
-        assert problem is not None
-        for path in example.paths:
-            answer = int(products.parse_answer(path.text) or -1)
-            if lines > 1:
-                total = path.text.split("\n")[-3].rsplit(">", 1)[-1]
-                assert answer == int(total[::-1])
-            misjudged += NINES.trusts(path.text) != ((answer - problem.answer) % 9 == 0)
-            paths += 1
-    assert set(working) == set(range(8))
-    assert misjudged / paths == pytest.approx(products_source.PRACTICE_MISJUDGED, abs=0.05)
-
-
-def test_practice_anywhere_needs_a_route_for_each_path() -> None:
-    with pytest.raises(UsageError, match="each path a route; there are 4, and readings of 8"):
-        ProductsSource(
-            3, teacher="nines", readings=(8,), practice=0.1, practice_anywhere=True, max_paths=4
-        )
-
-
 def test_some_examples_are_practice_and_the_others_as_ever() -> None:
-    source = ProductsSource(3, teacher="nines", readings=(1, 8), practice=0.3)
+    source = ProductsSource(3, teacher="nines", readings=(1, 8), practice=0.3, practice_slips=SLIPS)
     examples = [source.example(i, 1) for i in range(200)]
     worked = [example for example in examples if len(example.paths) == 1]
     assert 0.6 < len(worked) / len(examples) < 0.8
@@ -96,6 +48,11 @@ def test_practice_without_readings_is_refused() -> None:
         ProductsSource(0, practice=0.1)
 
 
+def test_practice_without_slips_is_refused() -> None:
+    with pytest.raises(UsageError, match="practice_slips should say how often answers slip there"):
+        ProductsSource(0, readings=(1,), practice=0.1)
+
+
 def test_practice_and_endings_are_shares() -> None:
     with pytest.raises(UsageError, match="practice is a share from 0 to 1, got 15"):
         ProductsSource(0, readings=(1,), practice=15)
@@ -103,8 +60,8 @@ def test_practice_and_endings_are_shares() -> None:
         ProductsSource(0, endings=-1)
 
 
-@pytest.mark.parametrize("teacher", ["head", "nines"])
-def test_an_ending_is_learnt_from_its_last_total_on(teacher: str) -> None:
+@pytest.mark.parametrize(("teacher", "checks"), [("head", 0), ("nines", 1), ("sevens", 2)])
+def test_an_ending_is_learnt_from_its_last_total_on(teacher: str, checks: int) -> None:
     source = ProductsSource(
         7, slip_rates=(0.0, 0.3), summary=False, teacher=teacher, endings=1.0, rephrase=0.0
     )
@@ -115,13 +72,13 @@ def test_an_ending_is_learnt_from_its_last_total_on(teacher: str) -> None:
         problem = products.parse_question(example.question)
         answer = int(products.parse_answer(path.text) or -1)
         before, said = path.text[: path.given], path.text[path.given :]
-        total = before.rsplit("\n", 1 if teacher == "head" else 2)[-2].split(">")[-1]
+        total = before.rsplit("\n", 2 if checks else 1)[-2].split(">")[-1]
         assert example.summary is None
         assert path.learn
         assert answer == int(total[::-1])
-        assert said.count("\n") == (teacher == "nines")
+        assert said.count("\n") == checks
         assert "Answer" not in before
-        lines[before.count(">") - (teacher == "nines")] += 1
+        lines[before.count(">") - bool(checks)] += 1
         rights.add(problem is not None and answer == problem.answer)
     # Its beginning is any line's, the header's among them, so that places do not say where it is.
     assert set(lines) == {1, 2, 3, 4, 5, 6}
@@ -240,5 +197,7 @@ def test_digits_out_of_range_are_refused() -> None:
 
 
 def test_an_unknown_teacher_is_refused() -> None:
-    with pytest.raises(UsageError, match="no teacher 'abacus'; there are: head, nines, writing"):
+    with pytest.raises(
+        UsageError, match="no teacher 'abacus'; there are: head, nines, sevens, writing"
+    ):
         ProductsSource(0, teacher="abacus")

@@ -29,6 +29,10 @@ product of the factors' remainders is not that of the total, the path says that 
 
     9:71*84=4>6124=  7, 37 leave 7, 1; 8, 58 leave 8, 4; 1 * 4 = 4; 6, 46, 146, 2146 leave 6 to 4
     Answer: 2146
+
+**Casting out sevens, too**, lets one wrong answer in 63 pass. The next digit up is added to the
+remainder, and that taken five times, which is a tenth of it by sevens (five tens leave 1); after
+six digits, or twelve, it is the number's own. The last mark is for both checks.
 """
 
 from __future__ import annotations
@@ -72,26 +76,9 @@ class Teacher(ABC):
         """Whether a path says of itself that it is right."""
         return False
 
-    def misjudged(self, text: str) -> str:
-        """A path whose check, if there is one, comes out wrong."""
-        return text
-
     def last_lines(self, first: int, second: int, total: int) -> list[str]:
         """What is written when the last total is there; a summary needs to read no more."""
         return [self.answer_line(total)]
-
-    def mistaken(self, answer: int, rng: random.Random) -> int:
-        """A wrong answer as a path may come to it: one or two digits slip, or a row of them."""
-        slip, wrong = slips(1.0, rng), answer
-        while wrong == answer:
-            if rng.random() < 0.3:
-                unit = 10 ** rng.randint(1, 2 * self.digits - 3)
-                row = unit * 10 ** rng.randint(3, 8)
-                wrong = answer // row * row + rng.randrange(row // unit) * unit + answer % unit
-            else:
-                wrong = slip(answer) if rng.random() < 0.7 else slip(slip(answer))
-            wrong %= 10 ** (2 * self.digits)
-        return wrong
 
     def answer_line(self, answer: int) -> str:
         """The last line of a path, which is also the whole summary."""
@@ -155,18 +142,20 @@ class InTheHead(Teacher):
 class CastingOutNines(InTheHead):
     """In the head, checked before it is answered."""
 
-    def last_lines(self, first: int, second: int, total: int) -> list[str]:
-        """The check, and the answer."""
-        factors = [self._remainders(factor, self.digits) for factor in (first, second)]
-        product = int(factors[0][-1]) * int(factors[1][-1]) % 9
-        found = self._remainders(total, 2 * self.digits)
-        verdict = "=" if product == int(found[-1]) else "!"
-        return [f"9:{'*'.join(factors)}={product}>{found}{verdict}", self.answer_line(total)]
+    moduli: ClassVar[tuple[int, ...]] = (9,)
+    """What remainders are by, one line each."""
 
-    def misjudged(self, text: str) -> str:
-        """``=`` for ``!``, and the other way round."""
-        before, answer = text.rsplit("\n", 1)
-        return f"{before[:-1]}{'!' if before[-1] == '=' else '='}\n{answer}"
+    def last_lines(self, first: int, second: int, total: int) -> list[str]:
+        """The checks, and the answer."""
+        lines, verdict = [], "="
+        for modulus in self.moduli:
+            factors = [self._remainders(factor, self.digits, modulus) for factor in (first, second)]
+            product = int(factors[0][-1]) * int(factors[1][-1]) % modulus
+            found = self._remainders(total, 2 * self.digits, modulus)
+            if product != int(found[-1]):
+                verdict = "!"
+            lines.append(f"{modulus}:{'*'.join(factors)}={product}>{found}{verdict}")
+        return [*lines, self.answer_line(total)]
 
     def finished(self, a: int, b: int, text: str, thought_id: int) -> tuple[str, int] | None:
         """With a check of the total that the path came to, and that as its answer."""
@@ -180,17 +169,29 @@ class CastingOutNines(InTheHead):
 
     def said_from(self, text: str) -> int:
         """The total's remainders."""
-        return text.rindex(">") + 1
+        return text.index(">", text.rindex(f"\n{self.moduli[0]}:")) + 1
 
     def trusts(self, text: str) -> bool:
-        """Whether the check agreed."""
-        return "=\n" in text
+        """Whether all checks agreed."""
+        return "=\nAnswer" in text
 
     @staticmethod
-    def _remainders(value: int, width: int) -> str:
-        """By 9, of the first digit, the first two and so on, from the ones up."""
-        added = accumulate(map(int, ones_first(value, width)))
-        return "".join(str(one % 9) for one in added)
+    def _remainders(value: int, width: int, modulus: int) -> str:
+        """Of the first digit, the first two and so on, from the ones up, each a digit.
+
+        With each digit all that is there is taken by a tenth, so that no place has a rule of its
+        own. After so many digits that ten to that power leaves 1, the remainder is the number's.
+        """
+        tenth = pow(10, -1, modulus)
+        digits = map(int, ones_first(value, width))
+        added = accumulate(digits, lambda below, one: (below + one) * tenth % modulus, initial=0)
+        return "".join(map(str, added))[1:]
+
+
+class CastingOutSevens(CastingOutNines):
+    """Checked by sevens as well as by nines."""
+
+    moduli = (9, 7)
 
 
 def slips(rate: float, rng: random.Random) -> Slip:

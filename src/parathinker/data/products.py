@@ -19,6 +19,7 @@ from typing import Any
 
 from parathinker.data.multiplication import (
     CastingOutNines,
+    CastingOutSevens,
     InTheHead,
     InWriting,
     Teacher,
@@ -29,9 +30,9 @@ from parathinker.data.parts import hold_in_parts
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import MissingExtraError, UsageError
 
-HEAD, NINES, WRITING = InTheHead(), CastingOutNines(), InWriting()
+HEAD, NINES, SEVENS, WRITING = InTheHead(), CastingOutNines(), CastingOutSevens(), InWriting()
 TEACHERS: Mapping[str, Teacher] = MappingProxyType(
-    {"head": HEAD, "nines": NINES, "writing": WRITING}
+    {"head": HEAD, "nines": NINES, "sevens": SEVENS, "writing": WRITING}
 )
 DIGITS = HEAD.digits
 """Of the problems that a model trained by ``HEAD`` is measured on, the embedded one among them."""

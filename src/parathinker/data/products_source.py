@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from parathinker.data.multiplication import Slip, no_slip, slips
 from parathinker.data.products import (
@@ -22,15 +22,6 @@ from parathinker.data.products import (
 )
 from parathinker.data.schema import Example, PathText
 from parathinker.errors import UsageError
-
-PRACTICE_WRONG = (0.0, 0.2, 0.4, 0.6, 0.8)
-"""Shares of wrong answers among last lines to practise reading by, one drawn for each example: what
-is hard for one path is for the others, too."""
-PRACTICE_SHARED = 0.3
-"""Of the wrong ones, those that several may agree on."""
-PRACTICE_MISJUDGED = 0.1
-"""Checks among them that come out wrong. This and the share above are about what models of this
-task do (``scripts/own_paths.py`` writes their paths down)."""
 
 ENDINGS_STRAYED = 0.5
 """Endings whose last total is any number: most of its digits are those of the one before it, and
@@ -58,20 +49,15 @@ class ProductsSource:
             until one does; ``paths`` is then the most that it has.
         practice: share of examples in whose place is one that practises reading: the last lines of
             paths alone, right and wrong. Summaries find little else to look at there, and learn to
-            read before whole paths are right.
-        practice_slips: slip rates of the answers there, one drawn for each line, as many lines as
-            the largest of ``readings``: to learn where to look. Empty for answers that are wrong
-            as models' own are, one line for each thought id: to learn whom to believe.
-        practice_anywhere: what is worked out stands before these last lines, from any line on, the
-            same in all paths of an example: reading then holds wherever they stand.
+            read before whole paths are right. As many paths as the largest of ``readings``.
+        practice_slips: slip rates of the answers there, one drawn for each path.
         endings: share of examples in whose place is the end of a path alone, from any line on, of
             which what is said of the last total is learnt. An answer goes back through all of its
             digits; from whole paths, where it is one token in twenty, that is learnt late.
 
     Raises:
         UsageError: no such teacher, more digits than its layout has, practice or endings that are
-            no share, practice without readings or with fewer routes than they have paths, or a
-            teacher without endings.
+            no share, practice without readings or rates of slips, or a teacher without endings.
     """
 
     def __init__(
@@ -88,7 +74,6 @@ class ProductsSource:
         retry: bool = False,
         practice: float = 0.0,
         practice_slips: Sequence[float] = (),
-        practice_anywhere: bool = False,
         endings: float = 0.0,
     ) -> None:
         if teacher not in TEACHERS:
@@ -101,22 +86,18 @@ class ProductsSource:
         self._summary, self._readings, self._rephrase = summary, tuple(readings), rephrase
         self._learn_paths, self._retry = learn_paths, retry
         self._practice, self._practice_slips = practice, tuple(practice_slips)
-        self._practice_anywhere = practice_anywhere
         self._endings = endings
         for name, share in (("practice", practice), ("endings", endings)):
             if not 0 <= share <= 1:
                 raise UsageError(f"products: {name} is a share from 0 to 1, got {share}")
         if practice and not (summary and readings):
             raise UsageError("products: practice is for summaries; say how many paths they read")
+        if practice and not practice_slips:
+            raise UsageError("products: practice_slips should say how often answers slip there")
         any_path = self._teacher.trace(0, 0, no_slip, 1)
         if endings and self._teacher.said_from(any_path) is None:
             raise UsageError(f"products: endings go by the last total, which {teacher} cuts")
         self._thought_ids = range(1, min(self._teacher.routes, max_paths) + 1)
-        if practice_anywhere and max(readings, default=0) > len(self._thought_ids):
-            raise UsageError(
-                f"products: practice_anywhere gives each path a route; there are "
-                f"{len(self._thought_ids)}, and readings of {max(readings)}"
-            )
         self._problems = {d: endless(d, seed) for d in set(digits)}
 
     def example(self, index: int, paths: int) -> Example:
@@ -141,46 +122,16 @@ class ProductsSource:
         return summed_up(problem, written, sizes, rng, self._teacher)
 
     def _practise(self, problem: Problem, rng: random.Random) -> Example:
-        """An example of last lines alone, or of what is worked out before them, too."""
-        slipping, written = bool(self._practice_slips), []
-        if self._practice_anywhere:
-            thought_ids = iter(rng.sample(self._thought_ids, len(self._thought_ids)))
-            start = rng.randrange(self._teacher.digits + 2)
-        for answer in self._slipping(problem, rng) if slipping else self._erring(problem, rng):
-            thought_id = None
-            if self._practice_anywhere:
-                thought_id = next(thought_ids)
-                noting = _noting(answer, self._teacher.digits)
-                path = self._teacher.trace(problem.a, problem.b, noting, thought_id)
-                lines = path.split("\n")[start:]
-            else:
-                first, second = rng.sample((problem.a, problem.b), 2)
-                lines = self._teacher.last_lines(first, second, answer)
-            text = "\n".join(lines)
-            if not slipping and rng.random() < PRACTICE_MISJUDGED:
-                text = self._teacher.misjudged(text)
-            written.append(PathText(text, learn=False, thought_id=thought_id))
-        return summed_up(problem, written, self._readings, rng, self._teacher)
-
-    def _slipping(self, problem: Problem, rng: random.Random) -> Iterator[int]:
-        """Answers that slip as often as factors have digits."""
+        """An example of last lines alone, whose answers slip as often as factors have digits."""
+        digits, written = self._teacher.digits, []
         for _ in range(max(self._readings)):
             slip, answer = slips(rng.choice(self._practice_slips), rng), problem.answer
-            for _ in range(self._teacher.digits):
-                answer = slip(answer) % 10 ** (2 * self._teacher.digits)
-            yield answer
-
-    def _erring(self, problem: Problem, rng: random.Random) -> Iterator[int]:
-        """Answers as models of this task find them."""
-        mistaken, right = self._teacher.mistaken, problem.answer
-        wrong_share = rng.choice(PRACTICE_WRONG)
-        common = [mistaken(right, rng) for _ in range(2)]
-        for _ in range(max(len(self._thought_ids), *self._readings)):
-            answer = right
-            if rng.random() < wrong_share:
-                shared = rng.random() < PRACTICE_SHARED
-                answer = rng.choice(common) if shared else mistaken(right, rng)
-            yield answer
+            for _ in range(digits):
+                answer = slip(answer) % 10 ** (2 * digits)
+            first, second = rng.sample((problem.a, problem.b), 2)
+            lines = self._teacher.last_lines(first, second, answer)
+            written.append(PathText("\n".join(lines), learn=False))
+        return summed_up(problem, written, self._readings, rng, self._teacher)
 
     def _path(self, problem: Problem, thought_id: int | None, rng: random.Random) -> PathText:
         rate = rng.choice(self._slip_rates)
