@@ -1,6 +1,6 @@
 """Fail if a model of the products task has not learnt it, before more time is spent on it.
 
-python scripts/gate.py runs/even/parallel/model --least 15
+python scripts/gate.py runs/even/parallel/model --least 25
 """
 
 from __future__ import annotations

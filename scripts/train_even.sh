@@ -18,6 +18,6 @@ go_on() {
 }
 
 go_on parallel
-$bin/python scripts/gate.py "$folder/parallel${SEED:+-$SEED}/model" --least 15
+$bin/python scripts/gate.py "$folder/parallel${SEED:+-$SEED}/model" --least 25
 go_on chain
 go_on single

@@ -43,7 +43,7 @@ def test_a_summary_of_few_paths_is_right_where_one_seldom_is(
 
 
 @pytest.mark.timeout(300)
-def test_it_is_right_where_no_path_is_and_passes_no_check(model: ParaThinker) -> None:
+def test_it_is_right_on_some_problems_where_no_path_is(model: ParaThinker) -> None:
     answers = model.think(QUESTIONS, ThinkingParams(paths=4, temperature=0.9, seed=1))
     none = [
         products.check(asked, answer.summary.text)
