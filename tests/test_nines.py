@@ -21,7 +21,7 @@ def model() -> Iterator[ParaThinker]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("count", "least"), [(2, 44), (4, 51)])
-def test_a_summary_of_few_paths_is_right_where_one_seldom_is(
+def test_a_summary_of_few_paths_is_right_more_often_than_a_path(
     model: ParaThinker, count: int, least: int
 ) -> None:
     answers = model.think(QUESTIONS, ThinkingParams(paths=count, seed=1))
